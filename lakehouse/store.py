@@ -1,0 +1,260 @@
+"""
+Where are a table's rows of a day, and how do they get there whole?
+
+A write puts a data file under a name unique to it, then the marker that names it, in one step: readers see
+the old partition or the new one, and of two writers the last marker wins whole. Nothing is overwritten but
+the marker, and readers open what markers name, nothing else.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pyarrow as pa
+from fsspec import AbstractFileSystem
+
+from lakehouse.commit import DAY, MARKER, BrokenPartition, Commit, parse_marker, parse_place, partition_folder
+from lakehouse.conform import SchemaMismatch, conform
+from lakehouse.digest import digest_rows
+from lakehouse.storage import Storage, one_line
+from lakehouse.tables import Table
+
+
+class MissingPartition(LookupError):  # noqa: N818
+    """A partition that was asked for is not committed; the message names table, days and root."""
+
+
+@dataclass(frozen=True)
+class Relation:
+    """
+    The committed files of some days, as an input of `lakehouse.sql.run_sql`.
+
+    ``schema`` is the table's, then its ``part_by`` column if it has one, then ``ds`` (date32); the last two
+    are read from the folders' names. ``files`` are local paths or URLs of ``filesystem``.
+    """
+
+    schema: pa.Schema
+    part_by: str | None
+    files: tuple[str, ...]
+    filesystem: AbstractFileSystem
+
+
+class Lakehouse:
+    """The partitions of all tables below one root: a local folder or any fsspec URL."""
+
+    def __init__(self, root: str | Path):
+        """Open the root without touching it. Raises StorageError where it cannot be one."""
+        self._storage = Storage(root)
+
+    @property
+    def root(self) -> str:
+        """The root as it was given."""
+        return self._storage.root
+
+    def replace(
+        self,
+        table: Table,
+        day: date,
+        rows: pa.Table,
+        *,
+        part: str | None = None,
+        meta: dict[str, str] | None = None,
+    ) -> Commit:
+        """
+        Make the rows the whole content of a partition; until this returns, readers see the old content.
+
+        Raises:
+            SchemaMismatch: the rows do not fit the table; nothing is written.
+            StorageError: the root cannot be written; the old content stays.
+        """
+        folder = partition_folder(table, day, part)
+        rows = conform(rows, table)
+        digest = digest_rows(rows)
+        file = f"{uuid4().hex}.parquet"
+        self._storage.write_parquet(f"{folder}/{file}", rows)
+        commit = Commit(
+            table=table.name,
+            day=day,
+            part=part,
+            files=(file,),
+            n_rows=rows.num_rows,
+            digest=digest,
+            schema_version=table.version,
+            committed_at=datetime.now(UTC).isoformat(),
+            meta=meta or {},
+        )
+        self._storage.put(f"{folder}/{MARKER}", commit.to_json())
+        return commit
+
+    def read(
+        self, table: Table, day: date, *, part: str | None = None, columns: list[str] | None = None
+    ) -> pa.Table:
+        """
+        Give a partition's rows in their stored order.
+
+        Raises:
+            MissingPartition: the partition is not committed.
+            BrokenPartition: its marker, or a file that it names, cannot be read.
+            SchemaMismatch: the table lacks one of the columns, or the partition is of another version of it.
+        """
+        return self._read_commit(table, self.require(table, day, part=part), columns)
+
+    def read_days(self, table: Table, days: Iterable[date], *, columns: list[str] | None = None) -> pa.Table:
+        """
+        Give the rows of several days behind each other, with the column ``ds`` (date32) added.
+
+        A table with ``part_by`` gives all parts of each day and gets that column (string) too. Raises as
+        `read`; MissingPartition names every missing day.
+        """
+        no_rows = _placed(_schema(table, columns).empty_table(), table, None, None)
+        pieces = [
+            _placed(self._read_commit(table, commit, columns), table, commit.day, commit.part)
+            for commit in self._require_days(table, days)
+        ]
+        return pa.concat_tables(pieces or [no_rows])
+
+    def relation(self, table: Table, days: Iterable[date]) -> Relation:
+        """Give the committed files of several days as an input for SQL. Raises as `read_days`."""
+        schema = _placed(table.schema.empty_table(), table, None, None).schema
+        files = [
+            self._storage.address(f"{partition_folder(table, commit.day, commit.part)}/{file}")
+            for commit in self._require_days(table, days)
+            for file in commit.files
+        ]
+        return Relation(schema, table.part_by, tuple(files), self._storage.filesystem)
+
+    def commit(self, table: Table, day: date, *, part: str | None = None) -> Commit | None:
+        """Give what the partition's marker says, None where there is none. Raises BrokenPartition."""
+        return self._read_marker(partition_folder(table, day, part))
+
+    def require(self, table: Table, day: date, *, part: str | None = None) -> Commit:
+        """Give what the partition's marker says. Raises as `read`."""
+        commit = self.commit(table, day, part=part)
+        if commit is None:
+            raise self._missing(table, [day], part)
+        self._check_version(table, commit)
+        return commit
+
+    def days(self, table: Table) -> list[date]:
+        """Give the days that have a committed partition, oldest first."""
+        return sorted({day for day, _ in self._places(table, table.name)})
+
+    def parts(self, table: Table, day: date) -> list[str]:
+        """Give the committed values of ``part_by`` of the day, sorted."""
+        places = self._places(table, f"{table.name}/{DAY}={day:%Y-%m-%d}")
+        return [part for _, part in places if part is not None]
+
+    def sweep(self, table: Table, grace: timedelta) -> int:
+        """
+        Delete files that no marker names, once they have been superseded for the grace period.
+
+        The period must be longer than the longest write and the longest read: the data file of a write in
+        progress has no marker yet, and a superseded file may still be being read.
+
+        Returns:
+            The number of deleted files.
+        """
+        if grace < timedelta(0):
+            raise ValueError(f"the grace period must not be negative, got {grace}")
+        before = datetime.now(UTC) - grace
+        files_of = defaultdict(list)
+        for path in self._storage.find(table.name):
+            folder, _, file = path.rpartition("/")
+            files_of[folder].append(file)
+        superseded = [
+            path for folder, files in files_of.items() for path in self._superseded(folder, files, before)
+        ]
+        for path in superseded:
+            self._storage.delete(path)
+        return len(superseded)
+
+    def _superseded(self, folder: str, files: list[str], before: datetime) -> list[str]:
+        """Give the files that were written before that time and superseded before it too."""
+        commit = self._read_marker(folder)
+        if commit and datetime.fromisoformat(commit.committed_at) > before:
+            return []
+        kept = {MARKER, *(commit.files if commit else ())}
+        paths = [f"{folder}/{file}" for file in files if file not in kept]
+        return [path for path in paths if (time := self._storage.modified(path)) and time <= before]
+
+    def _places(self, table: Table, folder: str) -> list[tuple[date, str | None]]:
+        places = (parse_place(path, table) for path in self._storage.find(folder))
+        return [place for place in places if place is not None]
+
+    def _read_marker(self, folder: str) -> Commit | None:
+        path = f"{folder}/{MARKER}"
+        content = self._storage.get(path)
+        return None if content is None else parse_marker(content, self._storage.address(path))
+
+    def _require_days(self, table: Table, days: Iterable[date]) -> list[Commit]:
+        commits, missing = [], []
+        for day in days:
+            parts = self.parts(table, day) if table.part_by else [None]
+            found = [commit for part in parts if (commit := self.commit(table, day, part=part))]
+            commits += found
+            if not found:
+                missing.append(day)
+        if missing:
+            raise self._missing(table, missing, None)
+        for commit in commits:
+            self._check_version(table, commit)
+        return commits
+
+    def _missing(self, table: Table, days: list[date], part: str | None) -> MissingPartition:
+        what = f"{table.name} ({table.part_by}={part})" if part else table.name
+        return MissingPartition(
+            f"no committed partition of {what} for {', '.join(map(str, days))} under {self.root};"
+            f" first run the step of the daily cycle that writes {table.name} for that day"
+        )
+
+    def _check_version(self, table: Table, commit: Commit) -> None:
+        if commit.schema_version != table.version:
+            raise SchemaMismatch(
+                f"table {table.name} has version {table.version}, but its partition of {commit.day} under"
+                f" {self.root} is of version {commit.schema_version}; run that day again"
+            )
+
+    def _read_commit(self, table: Table, commit: Commit, columns: list[str] | None) -> pa.Table:
+        schema = _schema(table, columns)
+        folder = partition_folder(table, commit.day, commit.part)
+        files = [self._read_file(f"{folder}/{file}", schema) for file in commit.files]
+        rows = pa.concat_tables(files or [schema.empty_table()])
+        if rows.num_rows != commit.n_rows:
+            raise BrokenPartition(
+                f"{self._storage.address(folder)} has {rows.num_rows} rows where its marker says"
+                f" {commit.n_rows}; run the step that writes this partition again"
+            )
+        return rows
+
+    def _read_file(self, path: str, schema: pa.Schema) -> pa.Table:
+        try:
+            return self._storage.read_parquet(path, schema.names).cast(schema)
+        except Exception as error:
+            is_missing = isinstance(error, FileNotFoundError)
+            fault = "is missing" if is_missing else f"is unreadable: {one_line(error)}"
+            raise BrokenPartition(
+                f"data file {self._storage.address(path)}, which the marker beside it names, {fault};"
+                " run the step that writes this partition again"
+            ) from error
+
+
+def _schema(table: Table, columns: list[str] | None) -> pa.Schema:
+    """Give the schema of some columns, in the given order; of all with None."""
+    if columns is None:
+        return table.schema
+    unknown = [name for name in columns if name not in table.schema.names]
+    if unknown:
+        raise SchemaMismatch(
+            f"table {table.name} has no column {', '.join(unknown)}; it has {', '.join(table.schema.names)}"
+        )
+    return pa.schema([table.schema.field(name) for name in columns])
+
+
+def _placed(rows: pa.Table, table: Table, day: date | None, part: str | None) -> pa.Table:
+    """Add the columns that the folders' names hold: ``part_by`` if the table has one, then ``ds``."""
+    if table.part_by:
+        rows = rows.append_column(table.part_by, pa.repeat(pa.scalar(part, pa.string()), rows.num_rows))
+    return rows.append_column(DAY, pa.repeat(pa.scalar(day, pa.date32()), rows.num_rows))
