@@ -1,0 +1,1 @@
+"""The algorithms: Arrow tables and arrays in and out."""

@@ -1,0 +1,42 @@
+"""
+How is compiled work spread over threads?
+
+The kernels of this package are compiled with ``nogil``, so that plain threads run them side by side:
+the pieces are handed out one by one as threads become free, the process stays safe to fork and to call
+from several threads at once, and the number of threads never changes a result.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import TypeVar
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+PIECES_PER_THREAD = 16
+
+
+def thread_count(n_threads: int) -> int:
+    """Give the number of threads to use: ``n_threads``, or one per usable CPU where it is 0."""
+    return n_threads or len(os.sched_getaffinity(0))
+
+
+def map_in_threads(
+    function: Callable[[Piece], Result], pieces: Sequence[Piece], *, n_threads: int = 0
+) -> list[Result]:
+    """Apply ``function`` to every piece, started in the given order, and give the results in that order."""
+    n_threads = min(thread_count(n_threads), len(pieces))
+    if n_threads <= 1:
+        return [function(piece) for piece in pieces]
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="tributary") as pool:
+        return list(pool.map(function, pieces))
+
+
+def row_ranges(n_rows: int, *, n_threads: int = 0, largest: int | None = None) -> list[tuple[int, int]]:
+    """Cut ``n_rows`` rows into ``(first, last)`` ranges, last excluded, of at most ``largest`` rows each."""
+    rows = max(1, -(-n_rows // (thread_count(n_threads) * PIECES_PER_THREAD)))
+    if largest is not None:
+        rows = max(1, min(rows, largest))
+    return list(pairwise([*range(0, n_rows, rows), n_rows]))
