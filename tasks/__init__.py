@@ -1,0 +1,1 @@
+"""One step of the day each: read partitions, call a model, write a partition."""
