@@ -16,7 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 ROWS_PER_GROUP = 1 << 17
 
 
-class StorageError(ValueError):
+class StorageError(OSError):
     """The root cannot be used; the message names the address, the reason and what to check."""
 
 

@@ -3,7 +3,7 @@
 from lakehouse.sources.config import SourceConfig, effective_mapping
 from lakehouse.sources.source import Source, SourceError
 
-__all__ = ["Source", "SourceConfig", "SourceError", "open_source"]
+__all__ = ["Source", "SourceConfig", "SourceError", "open_source", "timezone_of"]
 
 
 def open_source(config: SourceConfig) -> Source:
@@ -22,3 +22,8 @@ def open_source(config: SourceConfig) -> Source:
     if config.data is None:
         raise SourceError(f"source {config.preset} needs DATA (source.data): the folder that holds its files")
     return MappedSource(effective_mapping(config), config.data)
+
+
+def timezone_of(config: SourceConfig) -> str:
+    """Tell the source's time zone without opening it; the generated world lives in UTC."""
+    return "UTC" if config.preset == "synthetic" else effective_mapping(config).timezone

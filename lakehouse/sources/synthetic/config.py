@@ -81,7 +81,7 @@ class SyntheticConfig(BaseModel):
     )
     new_item_boost: float = Field(1.0, ge=0, le=5, description="log weight that a new item has for some days")
     profile_strength: float = Field(
-        0.7, ge=0, le=1, description="how far a user's taste follows what the profile tells"
+        0.8, ge=0, le=1, description="how far a user's taste follows what the profile tells"
     )
     feature_strength: float = Field(
         0.95, ge=0, le=1, description="share of items whose author, brand and category tell the truth"

@@ -211,16 +211,16 @@ def side_features(world: SyntheticWorld, log: Log) -> Figures:
     _, user, item = log.clicks()
     last = world.config.n_days - 1
     group = np.concatenate([world.users(block, last).group for block in world.blocks(last)])
-    generator = np.random.default_rng(0)
-    first, second = generator.permutation(len(user)), generator.permutation(len(user))
-    is_other = user[first] != user[second]
-    first, second = first[is_other], second[is_other]
-    same_group = group[user[first]] == group[user[second]]
-    same_category = world.items.category_id[item[first]] == world.items.category_id[item[second]]
+    share = np.zeros((len(group), world.config.n_clusters))
+    np.add.at(share, (user, world.items.category_id[item] - 1), 1.0)
+    clicked = share.sum(axis=1) > 0
+    group, share = group[clicked], share[clicked] / share[clicked].sum(axis=1, keepdims=True)
+    same, n_same = _shared_between_users(share, group)
+    every, n_every = _shared_between_users(share, np.zeros_like(group))
     told = world.items.category_id == world.items.cluster + 1
     return {
-        "lift of sharing a category within a profile group": _ratio(
-            same_category[same_group], same_category[~same_group]
+        "lift of sharing a category within a profile group": float(
+            (same / n_same) / ((every - same) / (n_every - n_same))
         ),
         "items whose features tell the truth": float(told.mean()),
     }
@@ -272,3 +272,11 @@ def _hit_rate(score: np.ndarray, seen: np.ndarray, wanted: np.ndarray, k: int) -
     top = np.argsort(-ranked, axis=1, kind="stable")[:, :k]
     hits = np.take_along_axis(wanted[users], top, axis=1).sum(axis=1)
     return float((hits / wanted[users].sum(axis=1)).mean())
+
+
+def _shared_between_users(share: np.ndarray, group: np.ndarray) -> tuple[float, int]:
+    """Sum share_u . share_v over ordered pairs of different users of one group, and count the pairs."""
+    total = np.zeros((group.max() + 1, share.shape[1]))
+    np.add.at(total, group, share)
+    n_pairs = (np.bincount(group) ** 2).sum() - len(group)
+    return float((total**2).sum() - (share**2).sum()), int(n_pairs)

@@ -1,0 +1,180 @@
+"""Wire one day: logs -> tables -> samples -> models -> metrics -> release."""
+
+from datetime import date, timedelta
+
+import pendulum
+from airflow.sdk import Asset, CronDataIntervalTimetable, dag, get_current_context, task
+
+from dags.steps import DAY_PARAM, RETRY_WHAT_A_RETRY_CAN_MEND, report, resolve_day, run_type, step
+from lakehouse.sources import timezone_of
+from tasks.settings import load_settings
+
+TIMEZONE = timezone_of(load_settings().source)
+
+
+def table(name: str) -> Asset:
+    """Name a table of the lakehouse, so that lineage shows in the UI."""
+    return Asset(name=name, uri=f"tributary://lakehouse/{name}")
+
+
+@task
+def resolve() -> str:
+    """Tell the day that the run is about."""
+    with step():
+        return resolve_day(get_current_context()).isoformat()
+
+
+@task(outlets=[table("exposure"), table("ranking_log"), table("item"), table("user")])
+def ingest_logs(day: str) -> None:
+    """Read the day's logs from the source; refuse bad rows into quarantine."""
+    from tasks import ingest
+
+    with step():
+        report(ingest.ingest_logs(_date(day), load_settings()))
+
+
+@task
+def validate_data(day: str) -> None:
+    """Check the day's tables with Great Expectations; stop on a critical failure."""
+    from tasks import validate
+
+    with step():
+        report(validate.validate_data(_date(day), load_settings()))
+
+
+@task(outlets=[table("click"), table("user_history"), table("item_index")])
+def build_histories(day: str) -> None:
+    """Derive clicks, user histories and the dense item index."""
+    from tasks import histories
+
+    with step():
+        report(histories.build_histories(_date(day), load_settings()))
+
+
+@task(outlets=[table("i2i_table")])
+def rebuild_swing_index(day: str) -> None:
+    """Rebuild the Swing i2i table from the window's clicks."""
+    from tasks import swing
+
+    with step():
+        report(swing.rebuild_swing_index(_date(day), load_settings()))
+
+
+@task(outlets=[table("target_group"), table("increc_sample")])
+def construct_samples(day: str) -> None:
+    """Split each request's targets into RTG, ITG and ETG and make training samples."""
+    from tasks import samples
+
+    with step():
+        report(samples.construct_samples(_date(day), load_settings()))
+
+
+@task
+def list_methods() -> list[str]:
+    """List the configured methods to train."""
+    with step():
+        return list(load_settings().methods)
+
+
+@task(max_active_tis_per_dagrun=1, map_index_template="{{ method_name }}")
+def train(day: str, method: str) -> None:
+    """Train one method on the window that ends the day before."""
+    from tasks import train
+
+    get_current_context()["method_name"] = method
+    with step():
+        report(train.train(_date(day), method, load_settings()))
+
+
+@task(outlets=[table("metric")])
+def evaluate(day: str) -> None:
+    """Measure Hit@K and what is incremental on the day's behaviour, beside the champion."""
+    from tasks import evaluate
+
+    with step():
+        report(evaluate.evaluate(_date(day), load_settings()))
+
+
+@task
+def build_release(day: str) -> None:
+    """Stage the release as of the day, weights exactly as evaluated."""
+    from tasks import release
+
+    with step():
+        report(release.build_release(_date(day), load_settings()))
+
+
+@task(outlets=[table("gate")])
+def check_gates(day: str) -> None:
+    """Hold the day's figures against mlflow/gates.toml."""
+    from tasks import gates
+
+    with step():
+        report(gates.check_gates(_date(day), load_settings()))
+
+
+@task(outlets=[Asset(name="release", uri="tributary://release")])
+def register_release(day: str) -> None:
+    """Register the release in MLflow with its verdict; alias challenger, and champion by policy."""
+    from tasks import register
+
+    with step():
+        report(
+            register.register_release(
+                _date(day),
+                load_settings(),
+                dag_run_id=get_current_context()["dag_run"].run_id,
+                is_backfill=run_type() == "backfill",
+            )
+        )
+
+
+@dag(
+    schedule=CronDataIntervalTimetable("0 0 * * *", timezone=TIMEZONE),
+    start_date=pendulum.datetime(2022, 4, 1, tz=TIMEZONE),
+    catchup=False,
+    max_active_runs=1,
+    params={"day": DAY_PARAM},
+    default_args=RETRY_WHAT_A_RETRY_CAN_MEND,
+    dagrun_timeout=timedelta(hours=12),
+    tags=["daily"],
+    doc_md="""
+### One day of the retrieval stage
+
+Turns the logs of day D into the next release: ingest, validate, histories, Swing index, samples, towers,
+evaluation, release, gates, registration in MLflow.
+
+- **Which day**: scheduled and backfilled runs know theirs; a manual run needs the parameter `day`.
+- **Safe to rerun**: every step replaces whole partitions; equal inputs give equal digests.
+- **Order**: a day needs the day before. Backfill oldest first, one run at a time:
+  `airflow backfill create --dag-id daily_cycle --from-date A --to-date B --max-active-runs 1`.
+- **First day of a deployment**: run `prepare_window` once, it brings in the window's days before it.
+- **Bad data, a missing partition or a wrong setting fail at once**, in one line; only what a retry can mend
+  is retried.
+- **Review**: the registered model `retrieval` in MLflow; serving follows its alias `champion`, see
+  `publish_release`.
+""",
+)
+def daily_cycle():
+    """Run steps 1-9 of a day."""
+    day = resolve()
+    trained = train.partial(day=day).expand(method=list_methods())
+    (
+        ingest_logs(day)
+        >> validate_data(day)
+        >> build_histories(day)
+        >> rebuild_swing_index(day)
+        >> construct_samples(day)
+        >> trained
+        >> evaluate(day)
+        >> build_release(day)
+        >> check_gates(day)
+        >> register_release(day)
+    )
+
+
+def _date(day: str) -> date:
+    return date.fromisoformat(day)
+
+
+daily_cycle()

@@ -1,0 +1,43 @@
+"""Wire publishing: make the served release equal to the alias ``champion``."""
+
+from datetime import timedelta
+
+import pendulum
+from airflow.sdk import CronTriggerTimetable, dag, task
+
+from dags.steps import RETRY_WHAT_A_RETRY_CAN_MEND, report, step
+from tasks.settings import load_settings
+
+
+@dag(
+    schedule=CronTriggerTimetable("*/5 * * * *", timezone="UTC"),
+    start_date=pendulum.datetime(2022, 4, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    default_args=RETRY_WHAT_A_RETRY_CAN_MEND,
+    dagrun_timeout=timedelta(hours=1),
+    tags=["serving"],
+    doc_md="""
+### Publish the champion
+
+Every five minutes: if the alias `champion` of the registered model `retrieval` names another version than the
+served one, verify it, load the online store, flip the pointer and write the promotion log. Nothing to do when
+they are equal. **Rollback is moving the alias back** (`make rollback`). A failed publish leaves the old
+release serving.
+""",
+)
+def publish_release():
+    """Publish the champion if it is not served yet."""
+
+    @task
+    def publish() -> None:
+        """Make the world equal to the alias."""
+        from tasks import publish
+
+        with step():
+            report(publish.publish_release(load_settings()))
+
+    publish()
+
+
+publish_release()

@@ -1,0 +1,220 @@
+"""
+What is in a release?
+
+A release is one folder that moves as one piece. Shapes: I items, n users, m interests, d dimensions, K
+candidates.
+
+    manifest.json                       day, code, config, quotas, digests of every file
+    i2i_table.parquet                   columns of the table i2i_table
+    item_index.parquet                  columns of the table item_index
+    items.parquet                       the available items, with item_index and side features
+    user_history.parquet                columns of the table user_history
+    popular_item_ids.npy                int64 [p], most popular first
+    <channel>/model.safetensors         tower weights
+    <channel>/config.json               their configuration
+    <channel>/item_ids.npy              int64 [I]
+    <channel>/item_embeddings.npy       float32 [I, d]
+    <channel>/user_ids.npy              int64 [n]
+    <channel>/user_embeddings.npy       float32 [n, d] or [n, m, d]
+    <channel>/index.faiss               nearest-neighbour index of item_embeddings, row by row
+    candidates/<list>/user_ids.npy      int64 [n]
+    candidates/<list>/item_ids.npy      int64 [n, K], best first, padded at the end with -1
+    candidates/<list>/scores.npy        float32 [n, K]
+"""
+
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakehouse.digest import digest_rows
+from lakehouse.manifest import (
+    MANIFEST,
+    FileEntry,
+    Manifest,
+    ReleaseCorrupt,
+    digest_array,
+    digest_json,
+    digest_tensors,
+    file_entry,
+    release_digest,
+    verify_release,
+)
+from lakehouse.release_reader import (
+    CANDIDATES,
+    CONFIG,
+    INDEX,
+    WEIGHTS,
+    CandidateLists,
+    Release,
+    Tower,
+    open_release,
+)
+
+__all__ = [
+    "BadRelease",
+    "CandidateLists",
+    "FileEntry",
+    "Manifest",
+    "Release",
+    "ReleaseContents",
+    "ReleaseCorrupt",
+    "Tower",
+    "TowerContents",
+    "open_release",
+    "verify_release",
+    "write_release",
+]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+class BadRelease(ValueError):
+    """The parts given do not make a release; the message names the part."""
+
+
+@dataclass(frozen=True)
+class TowerContents:
+    """One tower channel: weights, config and index as bytes, ids row-aligned with their embeddings."""
+
+    weights: bytes
+    config: bytes
+    item_ids: np.ndarray
+    item_embeddings: np.ndarray
+    user_ids: np.ndarray
+    user_embeddings: np.ndarray
+    index: bytes
+
+
+@dataclass(frozen=True)
+class ReleaseContents:
+    """
+    Everything in a release.
+
+    ``items`` are those that may be recommended, one row each from ``item_id`` on. ``quotas`` names every
+    served channel, ``towers`` those with embeddings; ``candidates`` are the lists that publishing loads
+    into the online store, e.g. ``merged``. Swing reaches from a history's last ``n_triggers`` items.
+    """
+
+    i2i_table: pa.Table
+    item_index: pa.Table
+    items: pa.Table
+    user_history: pa.Table
+    popular_item_ids: np.ndarray
+    quotas: Mapping[str, int]
+    n_triggers: int = 100
+    towers: Mapping[str, TowerContents] = field(default_factory=dict)
+    candidates: Mapping[str, CandidateLists] = field(default_factory=dict)
+
+
+def write_release(
+    folder: str | Path,
+    contents: ReleaseContents,
+    *,
+    day: date,
+    code_version: str,
+    config_digest: str,
+    mlflow_run_id: str | None = None,
+) -> Manifest:
+    """
+    Replace ``folder`` by a release; it appears whole, so one writer at a time needs no lock for readers.
+
+    Raises:
+        BadRelease: arrays that do not fit each other, or a name that cannot be a folder.
+    """
+    folder = Path(folder)
+    _check(contents)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):
+        shutil.rmtree(leftover)
+    new, old = (folder.parent / f".{folder.name}.{uuid.uuid4().hex}.tmp" for _ in range(2))
+    new.mkdir()
+    try:
+        files = _write_files(new, contents)
+        manifest = Manifest(
+            day=day,
+            code_version=code_version,
+            config_digest=config_digest,
+            mlflow_run_id=mlflow_run_id,
+            quotas=dict(contents.quotas),
+            n_triggers=contents.n_triggers,
+            files=files,
+            digest=release_digest(day, contents.quotas, contents.n_triggers, files),
+        )
+        (new / MANIFEST).write_text(manifest.to_json())
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(new, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return manifest
+
+
+def _check(contents: ReleaseContents) -> None:
+    for name in (*contents.quotas, *contents.towers, *contents.candidates):
+        if not NAME.fullmatch(name) or name == CANDIDATES:
+            raise BadRelease(
+                f"{name!r} cannot name a channel or list: letters, digits, '_', '-' and '.' only"
+            )
+    for name in contents.towers.keys() - contents.quotas.keys():
+        raise BadRelease(f"tower channel {name!r} has no quota, so nothing would serve it")
+    for name, tower in contents.towers.items():
+        for role in ("item", "user"):
+            ids, embeddings = getattr(tower, f"{role}_ids"), getattr(tower, f"{role}_embeddings")
+            if ids.ndim != 1 or len(ids) != len(embeddings):
+                raise BadRelease(f"{name}: {role}_ids {ids.shape} do not fit embeddings {embeddings.shape}")
+            if not np.isfinite(embeddings).all():
+                raise BadRelease(f"{name}: {role}_embeddings hold values that are not finite")
+    for name, lists in contents.candidates.items():
+        if lists.item_ids.shape != lists.scores.shape or len(lists.user_ids) != len(lists.item_ids):
+            raise BadRelease(
+                f"candidates {name}: {lists.user_ids.shape} users, {lists.item_ids.shape} items and "
+                f"{lists.scores.shape} scores do not fit"
+            )
+
+
+def _write_files(folder: Path, contents: ReleaseContents) -> dict[str, FileEntry]:
+    files = {}
+    for name in ("i2i_table", "item_index", "items", "user_history"):
+        path = f"{name}.parquet"
+        rows = getattr(contents, name)
+        pq.write_table(rows, folder / path, compression="zstd")
+        files[path] = file_entry(folder / path, digest_rows(rows))
+    arrays = {"popular_item_ids.npy": (contents.popular_item_ids, np.int64)}
+    blobs = {}
+    for name, tower in contents.towers.items():
+        for role in ("item", "user"):
+            arrays[f"{name}/{role}_ids.npy"] = (getattr(tower, f"{role}_ids"), np.int64)
+            arrays[f"{name}/{role}_embeddings.npy"] = (getattr(tower, f"{role}_embeddings"), np.float32)
+        blobs[f"{name}/{WEIGHTS}"] = (tower.weights, _logical(name, WEIGHTS, digest_tensors, tower.weights))
+        blobs[f"{name}/{CONFIG}"] = (tower.config, _logical(name, CONFIG, digest_json, tower.config))
+        blobs[f"{name}/{INDEX}"] = (tower.index, None)
+    for name, lists in contents.candidates.items():
+        for part, dtype in (("user_ids", np.int64), ("item_ids", np.int64), ("scores", np.float32)):
+            arrays[f"{CANDIDATES}/{name}/{part}.npy"] = (getattr(lists, part), dtype)
+    for path in (*arrays, *blobs):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    for path, (values, dtype) in arrays.items():
+        array = np.ascontiguousarray(values, dtype)
+        np.save(folder / path, array, allow_pickle=False)
+        files[path] = file_entry(folder / path, digest_array(array))
+    for path, (content, logical) in blobs.items():
+        (folder / path).write_bytes(content)
+        files[path] = file_entry(folder / path, logical)
+    return dict(sorted(files.items()))
+
+
+def _logical(channel: str, file: str, digest: Callable[[bytes], str], content: bytes) -> str:
+    try:
+        return digest(content)
+    except ValueError as error:
+        raise BadRelease(f"{channel}/{file} cannot be read: {error}") from error

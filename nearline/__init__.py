@@ -1,0 +1,1 @@
+"""What runs beside the daily cycle: the online store and its writers."""

@@ -1,0 +1,72 @@
+-- grain: one request, with the user's history strictly before it: the day before's plus the day's clicks
+-- inputs: request (sql/marts/request.sql), user_history (the day before), click (the day)
+-- parameters: $day, $yesterday, $history_length
+
+with
+clicked_before as (
+    select
+        request.request_id,
+        click.item_id,
+        max(click.event_time) as event_time
+    from request
+    inner join click
+        on request.user_id = click.user_id and click.event_time < request.event_time
+    where click.ds = $day
+    group by request.request_id, click.item_id
+),
+
+brought as (
+    select
+        request.request_id,
+        unnest(user_history.item_ids) as item_id,
+        generate_subscripts(user_history.item_ids, 1) as place
+    from request
+    inner join user_history on request.user_id = user_history.user_id
+    where user_history.ds = $yesterday
+),
+
+history as (
+    select
+        request_id,
+        item_id,
+        event_time,
+        0 as place
+    from clicked_before
+    union all
+    select
+        request_id,
+        item_id,
+        null as event_time,
+        place
+    from brought
+    where (request_id, item_id) not in (select (request_id, item_id) from clicked_before)
+),
+
+recent as (
+    select
+        *,
+        row_number() over (
+            partition by request_id
+            order by event_time desc nulls last, place desc, item_id desc
+        ) as age
+    from history
+),
+
+listed as (
+    select
+        request_id,
+        list(item_id order by age desc) as history_item_ids
+    from recent
+    where age <= $history_length
+    group by request_id
+)
+
+select
+    request.request_id,
+    request.user_id,
+    request.event_time,
+    request.exposed_item_ids,
+    coalesce(listed.history_item_ids, []::bigint[]) as history_item_ids
+from request
+left join listed on request.request_id = listed.request_id
+order by request.user_id, request.event_time, request.request_id

@@ -1,0 +1,136 @@
+"""
+What does each channel retrieve for a set of users, as of a day?
+
+The same code answers for the challenger, for the champion beside it, and for the published candidates.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse import tables
+from lakehouse.store import Lakehouse
+from models.channels import merge_channels
+from models.increc.model import TrainedModel
+from models.item_to_item import retrieve_by_items
+from models.popularity import fill_with_popular, retrieve_popular
+from models.search import exact_top_k
+from tasks.samples import read_popular
+from tasks.settings import Settings
+from tasks.train import read_items
+
+MERGED = "merged"
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What can be retrieved as of the end of ``day``: available items, the i2i table, popularity."""
+
+    day: date
+    items: pa.Table
+    i2i_table: pa.Table
+    popular: np.ndarray
+
+    @property
+    def item_ids(self) -> np.ndarray:
+        """int64, ascending: the available items."""
+        return self.items["item_id"].to_numpy()
+
+
+@dataclass(frozen=True)
+class Users:
+    """Users row by row: ids int64 [n], histories (oldest first) and profiles (null where unknown)."""
+
+    ids: np.ndarray
+    histories: pa.ListArray
+    profiles: pa.ListArray
+
+
+def read_catalogue(lakehouse: Lakehouse, day: date, settings: Settings) -> Catalogue:
+    """
+    Read what can be retrieved as of the end of ``day``.
+
+    Raises:
+        MissingPartition: a table of the day, or the clicks of a day of the window, are not there.
+    """
+    items = read_items(lakehouse, day).filter(pc.field("is_available"))
+    available = items["item_id"].to_numpy()
+    popular = read_popular(lakehouse, day, settings)
+    return Catalogue(day, items, lakehouse.read(tables.I2I_TABLE, day), popular[np.isin(popular, available)])
+
+
+def with_profiles(lakehouse: Lakehouse, day: date, user_ids: pa.ChunkedArray, histories: pa.Array) -> Users:
+    """Give the users with their profiles as of ``day``."""
+    users = lakehouse.read(tables.USER_SNAPSHOT, day)
+    places = pc.index_in(user_ids, users["user_id"])
+    profiles = users["profile"].combine_chunks().take(places.combine_chunks())
+    return Users(user_ids.to_numpy(), histories, profiles)
+
+
+def retrieve_channels(
+    names: Iterable[str],
+    models: dict[str, TrainedModel],
+    catalogue: Catalogue,
+    users: Users,
+    k: int,
+    settings: Settings,
+) -> dict[str, np.ndarray]:
+    """
+    Retrieve the top ``k`` of each named channel: popularity, swing, swing_filled or a model's name.
+
+    A model retrieves among the available items that it has learned or can represent; with
+    ``models[name].known_item_ids`` alone if the catalogue's items are its own.
+
+    Returns:
+        int64 [n_users, k] item ids per channel, histories excluded, padded with -1.
+    """
+    return {name: _retrieve(name, models, catalogue, users, k, settings) for name in names}
+
+
+def restrict_to_known(catalogue: Catalogue, model: TrainedModel) -> Catalogue:
+    """Leave out the items that a model never learned: for an older model they count as misses."""
+    is_known = np.isin(catalogue.item_ids, model.known_item_ids)
+    return Catalogue(
+        catalogue.day, catalogue.items.filter(pa.array(is_known)), catalogue.i2i_table, catalogue.popular
+    )
+
+
+def merge(lists: dict[str, np.ndarray], quotas: dict[str, int]) -> np.ndarray:
+    """Merge the channels by their quotas: int64 [n_users, sum of quotas]."""
+    return merge_channels({name: lists[name] for name in quotas}, quotas)
+
+
+def _retrieve(
+    name: str,
+    models: dict[str, TrainedModel],
+    catalogue: Catalogue,
+    users: Users,
+    k: int,
+    settings: Settings,
+) -> np.ndarray:
+    if name == "popularity":
+        return retrieve_popular(catalogue.popular, users.histories, k)
+    if name in ("swing", "swing_filled"):
+        retrieved = retrieve_by_items(
+            catalogue.i2i_table,
+            users.histories,
+            k,
+            n_triggers=settings.samples.n_triggers,
+            allowed_item_ids=catalogue.item_ids,
+            n_threads=settings.n_threads,
+        )
+        if name == "swing_filled":
+            return fill_with_popular(retrieved, catalogue.popular, users.histories)
+        return retrieved
+    model = models[name]
+    return exact_top_k(
+        model.embed_users(users.histories, users.profiles, items=catalogue.items),
+        model.embed_items(catalogue.items),
+        catalogue.item_ids,
+        k,
+        exclude=users.histories,
+    )

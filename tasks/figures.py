@@ -1,0 +1,90 @@
+"""Figures of a day: Hit@K curves with their intervals, and loss curves."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from tasks.records import DayRecord
+from tasks.review import HIT_RATE
+
+# Okabe and Ito's colours, which colour-blind readers tell apart; black comes last.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+}
+
+
+def hit_rate_figure(record: DayRecord) -> Figure | None:
+    """Draw Hit@K of every method over K with its 95% interval; None when nothing was measured."""
+    curves: dict[str, list[dict]] = {}
+    for row in record.metric_rows(HIT_RATE):
+        curves.setdefault(row["method"], []).append(row)
+    if not curves:
+        return None
+    with rc_context(STYLE):
+        figure, axes = _empty_figure()
+        for number, (method, rows) in enumerate(curves.items()):
+            colour, dashes = COLOURS[number % len(COLOURS)], "-" if number < len(COLOURS) else "--"
+            ks, values = [row["k"] for row in rows], [row["value"] for row in rows]
+            axes.plot(
+                ks, values, dashes, color=colour, marker="o", markersize=3.5, linewidth=1.6, label=method
+            )
+            if all(row["low"] is not None and row["high"] is not None for row in rows):
+                lows, highs = [row["low"] for row in rows], [row["high"] for row in rows]
+                axes.fill_between(ks, lows, highs, color=colour, alpha=0.12, linewidth=0)
+        ticks = sorted({row["k"] for rows in curves.values() for row in rows})
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [str(k) for k in ticks])
+        axes.minorticks_off()
+        axes.set_ylim(bottom=0)
+        axes.set(xlabel="K", ylabel="Hit@K", title=f"Hit@K on {record.day}, 95% intervals")
+        _legend_by_last_value(axes)
+    return figure
+
+
+def loss_figure(method: str, losses: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw every loss term over the epochs."""
+    with rc_context(STYLE):
+        figure, axes = _empty_figure()
+        for number, (term, values) in enumerate(losses.items()):
+            epochs = range(1, len(values) + 1)
+            axes.plot(
+                epochs, values, color=COLOURS[number % len(COLOURS)], marker="o", markersize=3, label=term
+            )
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set(xlabel="epoch", ylabel="loss", title=f"{method}: training loss")
+        _legend_by_last_value(axes)
+    return figure
+
+
+def _empty_figure() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.2, 4.2), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _legend_by_last_value(axes: Axes) -> None:
+    """List the lines beside the plot in the order in which they end."""
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(handles)), key=lambda i: -handles[i].get_ydata()[-1])
+    axes.legend(
+        [handles[i] for i in order],
+        [labels[i] for i in order],
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.0),
+        frameon=False,
+    )

@@ -1,0 +1,287 @@
+"""
+Does the world serve what the alias champion says?
+
+``publish_release`` makes it so: verified local copy, online store, the one pointer ``SERVING.json``, then an
+entry in the promotion log. It is idempotent, safe to run at any time, and leaves the old release serving
+when it fails. ``<release_root>/local/<digest>/`` keeps the verified copies.
+
+One process at a time publishes, rolls back or promotes.
+"""
+
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from lakehouse.releases import Release, open_release
+from lakehouse.serving import Serving, read_serving, write_serving
+from nearline.store import OnlineStore, open_store
+from tasks import tracking
+from tasks.promotions import Promotion, append_promotion, now, read_promotions, served_before
+from tasks.publish_lock import LOCK_TIMEOUT_SECONDS, publish_lock
+from tasks.settings import Settings
+from tasks.tracking import ReleaseVersion
+
+LOCAL = "local"
+USERS_PER_WRITE = 5_000
+
+
+class NothingToRollBack(LookupError):
+    """No release served before the one that serves now."""
+
+
+class NothingToApprove(LookupError):
+    """There is no release that could be approved."""
+
+
+@dataclass(frozen=True)
+class PublishReport:
+    """
+    What publishing did.
+
+    ``status``: ``published``, ``unchanged`` when everything was as the alias says, or ``nothing to publish``
+    when there is no champion; then the rest is None. ``n_users`` counts the users loaded.
+    """
+
+    status: Literal["published", "unchanged", "nothing to publish"]
+    version: str | None = None
+    day: date | None = None
+    release_digest: str | None = None
+    from_version: str | None = None
+    n_users: int = 0
+
+
+def publish_release(
+    settings: Settings, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS
+) -> PublishReport:
+    """
+    Make the served release the one that the alias champion names.
+
+    Raises:
+        PublishLocked: another process held the lock for too long.
+        ReleaseCorrupt: the version's artifacts are damaged; the old release keeps serving.
+        StoreUnavailable: the online store does not answer; the old release keeps serving.
+        TrackingUnavailable: MLflow does not answer.
+    """
+    with publish_lock(settings.release_root, lock_timeout_seconds):
+        return _publish(settings)
+
+
+def rollback(settings: Settings, to_version: str | None = None, *, reason: str = "rollback") -> PublishReport:
+    """
+    Move the alias champion back, by default to the release that served before, and publish it.
+
+    From then on only a person promotes, until one does.
+
+    Raises:
+        NothingToRollBack: nothing served before, or ``to_version`` is what serves.
+        UnknownVersion: ``to_version`` is not registered.
+    """
+    with publish_lock(settings.release_root, LOCK_TIMEOUT_SECONDS):
+        serving = read_serving(settings.release_root)
+        if serving is None:
+            raise NothingToRollBack(
+                f"nothing is served below {settings.release_root}, so nothing to roll back"
+            )
+        target = to_version or served_before(read_promotions(settings.release_root), serving.version)
+        if target is None:
+            raise NothingToRollBack(
+                f"no release served before version {serving.version}; name one with to_version"
+            )
+        if target == serving.version:
+            raise NothingToRollBack(f"version {target} serves already")
+        tracking.set_champion(target, settings, actor="manual", kind="rollback", reason=reason)
+        return _publish(settings)
+
+
+def approve(settings: Settings, version: str | None = None, *, reason: str = "approved") -> PublishReport:
+    """
+    Promote a version as a person does, by default the challenger, and publish it; ends a rollback.
+
+    Raises:
+        NothingToApprove: no version is given and there is no challenger.
+        UnknownVersion: ``version`` is not registered.
+    """
+    with publish_lock(settings.release_root, LOCK_TIMEOUT_SECONDS):
+        if version is None:
+            challenger = tracking.challenger(settings)
+            if challenger is None:
+                raise NothingToApprove(
+                    "there is no challenger: name a version, or wait for a day that passes"
+                )
+            version = challenger.version
+        move = tracking.set_champion(version, settings, actor="manual", reason=reason)
+        report = _publish(settings)
+        last = read_promotions(settings.release_root)[-1]
+        if last.kind == "rollback" and last.move_id != move.move_id:
+            stays = {"kind": "approval", "from_version": version, "move_id": move.move_id, "at": now()}
+            _append(settings, last, actor="manual", reason=reason, **stays)
+        return report
+
+
+def may_promote(day: date, is_backfill: bool, settings: Settings) -> tuple[bool, str]:
+    """
+    Tell whether a release of ``day`` that passed its gates may be promoted automatically, and why (not).
+
+    It takes ``promotion = "auto"``, a run that is no backfill, no rollback in force, and a day later than
+    any that was ever promoted.
+    """
+    if settings.promotion != "auto":
+        return False, "promotion is manual: a reviewer moves the alias champion"
+    if is_backfill:
+        return False, "a backfill never promotes"
+    if is_rollback_in_force(settings):
+        return False, "a rollback is in force: only a person promotes"
+    promoted = [promotion.day for promotion in read_promotions(settings.release_root)]
+    if champion := tracking.champion(settings):
+        promoted.append(champion.day)
+    if promoted and day <= max(promoted):
+        return False, f"a release of {max(promoted)} was promoted already, {day} is not later"
+    return True, f"{day} is later than any promoted day"
+
+
+def promote_automatically(version: str, day: date, is_backfill: bool, settings: Settings) -> tuple[bool, str]:
+    """Point the alias champion at ``version`` if ``may_promote`` allows it; give its answer."""
+    with publish_lock(settings.release_root, LOCK_TIMEOUT_SECONDS):
+        is_allowed, reason = may_promote(day, is_backfill, settings)
+        if is_allowed:
+            tracking.set_champion(version, settings, actor="auto", reason=f"gates passed; {reason}")
+        return is_allowed, reason
+
+
+def is_rollback_in_force(settings: Settings) -> bool:
+    """
+    Tell whether an earlier release was put back and no person has promoted since.
+
+    An alias that was moved back but is not published yet counts as well.
+    """
+    promotions = read_promotions(settings.release_root)
+    if not promotions:
+        return False
+    champion = tracking.champion(settings)
+    if champion is None or champion.version == promotions[-1].version:
+        return promotions[-1].kind == "rollback"
+    return _next_entry(champion, promotions)["kind"] == "rollback"
+
+
+def served_release(settings: Settings) -> dict[str, Any] | None:
+    """Give the served pointer as plain facts; None before the first release."""
+    serving = read_serving(settings.release_root)
+    return None if serving is None else asdict(serving) | {"day": serving.day.isoformat()}
+
+
+def _publish(settings: Settings) -> PublishReport:
+    champion = tracking.champion(settings)
+    if champion is None:
+        return PublishReport("nothing to publish")
+    root = settings.release_root
+    promotions = read_promotions(root)
+    from_version = promotions[-1].version if promotions else None
+    is_changed, n_users = False, 0
+    with closing(open_store(settings.online_store_url)) as store:
+        while True:
+            serving = _serving(champion)
+            folder = tracking.download_release(champion.version, root / LOCAL, settings)
+            if not _is_served(serving, root, store):
+                n_users = _serve(serving, open_release(folder), root, store)
+                is_changed = True
+            newest = tracking.champion(settings)
+            if newest is None or newest.version == champion.version:
+                break
+            champion = newest
+    if from_version != champion.version:
+        _append(settings, champion, **_next_entry(champion, promotions))
+        is_changed = True
+    status = "published" if is_changed else "unchanged"
+    return PublishReport(
+        status, champion.version, champion.day, champion.release_digest, from_version, n_users
+    )
+
+
+def _serving(champion: ReleaseVersion) -> Serving:
+    return Serving(
+        version=champion.version,
+        day=champion.day,
+        release_digest=champion.release_digest,
+        artifact_address=champion.artifact_address,
+        local_path=f"{LOCAL}/{champion.release_digest}",
+        published_at=now(),
+    )
+
+
+def _is_served(serving: Serving, root: Path, store: OnlineStore) -> bool:
+    pointer, record = read_serving(root), store.serving()
+    return (
+        pointer is not None
+        and (pointer.version, pointer.release_digest) == (serving.version, serving.release_digest)
+        and record is not None
+        and (record["version"], record["release"]) == (serving.version, serving.release_digest)
+    )
+
+
+def _serve(serving: Serving, release: Release, root: Path, store: OnlineStore) -> int:
+    """Load the store under the release's own list names, then flip; give the number of users loaded."""
+    end_of_day = datetime.combine(serving.day, datetime.min.time()) + timedelta(days=1)
+    lists = {name: f"{name}@{serving.release_digest[:16]}" for name in release.candidate_lists}
+    users: set[int] = set()
+    for name, stored_name in lists.items():
+        candidates = release.candidates(name)
+        users.update(candidates.user_ids.tolist())
+        for start in range(0, len(candidates.user_ids), USERS_PER_WRITE):
+            block = slice(start, start + USERS_PER_WRITE)
+            store.write_many(
+                stored_name,
+                candidates.user_ids[block],
+                candidates.item_ids[block],
+                candidates.scores[block],
+                release=serving.release_digest,
+                event_times=end_of_day,
+            )
+    previous = store.serving()
+    write_serving(root, serving)
+    store.serve(
+        {
+            "version": serving.version,
+            "release": serving.release_digest,
+            "day": serving.day.isoformat(),
+            "lists": lists,
+        }
+    )
+    kept = {*lists.values(), *(previous["lists"].values() if previous else ())}
+    for name in store.list_names() - kept:
+        if "@" in name:
+            store.drop(name)
+    return len(users)
+
+
+def _next_entry(champion: ReleaseVersion, promotions: list[Promotion]) -> dict[str, Any]:
+    """Tell who moved the alias to ``champion`` and why, for the log's next entry."""
+    last = promotions[-1] if promotions else None
+    entry = {"from_version": last and last.version, "at": now()}
+    move = champion.move
+    if move and move.move_id not in {promotion.move_id for promotion in promotions}:
+        return entry | {
+            "actor": move.actor,
+            "kind": move.kind,
+            "reason": move.reason,
+            "move_id": move.move_id,
+        }
+    is_back = last is not None and _order(champion) < _order(last)
+    return entry | {
+        "actor": "manual",
+        "kind": "rollback" if is_back else "promotion",
+        "reason": "the alias champion was moved in MLflow",
+        "move_id": None,
+    }
+
+
+def _order(release: ReleaseVersion | Promotion) -> tuple[date, int]:
+    return release.day, int(release.version)
+
+
+def _append(settings: Settings, release: ReleaseVersion | Promotion, **entry: Any) -> None:
+    promotion = Promotion(
+        version=release.version, day=release.day, release_digest=release.release_digest, **entry
+    )
+    append_promotion(settings.release_root, promotion)

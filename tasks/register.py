@@ -1,0 +1,146 @@
+"""
+Registration tasks: the day's facts and its staged release -> MLflow.
+
+One parent run per day with a nested run per method, the release as one version of the registered model,
+alias ``challenger`` if the gates passed, and ``champion`` where policy lets a run promote.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from datetime import date
+
+import pyarrow.compute as pc
+
+from lakehouse import tables
+from lakehouse.store import Lakehouse
+from tasks import publish, tracking
+from tasks.code_version import code_version
+from tasks.days import ONE_DAY, ingested, source_first_day, window
+from tasks.gates import PASSED, WARMING_UP
+from tasks.records import DayRecord, MethodRecord
+from tasks.release import config_digest
+from tasks.settings import Settings
+from tasks.train import read_checkpoint_files
+
+READ_TABLES = (tables.EXPOSURE, tables.CLICK, tables.INCREC_SAMPLE)
+
+
+class NothingStaged(LookupError):
+    """The day has no staged release to register."""
+
+
+@dataclass(frozen=True)
+class RegisterReport:
+    """The day's run and version in MLflow, and which aliases moved, with the reason if champion did not."""
+
+    verdict: str
+    run_address: str
+    version: str | None
+    is_challenger: bool
+    is_champion: bool
+    reason: str
+
+
+def register_release(
+    day: date, settings: Settings, *, dag_run_id: str | None = None, is_backfill: bool = False
+) -> RegisterReport:
+    """
+    Log the day, register its staged release with the verdict, and move the aliases that policy allows.
+
+    A rerun that found the same adds neither a run nor a version. While warming up there is no release.
+
+    Raises:
+        MissingPartition: the day has no verdict.
+        TrackingUnavailable: MLflow does not answer.
+        NothingStaged: there is no staged folder, e.g. because it was registered already.
+        ReleaseCorrupt: the staged folder is not what its manifest says.
+    """
+    lakehouse = Lakehouse(settings.lakehouse_root)
+    verdict = lakehouse.require(tables.GATE, day).meta["verdict"]
+    record = _read_record(lakehouse, day, verdict, settings, dag_run_id, is_backfill)
+    logged = tracking.log_day(record, settings)
+    if verdict == WARMING_UP:
+        return RegisterReport(verdict, logged.address, None, False, False, "warming up: no release yet")
+    staged = settings.staged_root / day.isoformat()
+    if not staged.is_dir():
+        raise NothingStaged(f"no staged release of {day} in {staged}; run build_release of that day first")
+    version = tracking.register_version(staged, record, logged.run_id, settings).version
+    may, reason = _move_aliases(day, version, verdict, is_backfill, settings)
+    shutil.rmtree(staged)
+    return RegisterReport(verdict, logged.address, version, verdict == PASSED, may, reason)
+
+
+def _move_aliases(
+    day: date, version: str, verdict: str, is_backfill: bool, settings: Settings
+) -> tuple[bool, str]:
+    """Move challenger, and champion by policy; tell whether the champion moved, and why or why not."""
+    if verdict != PASSED:
+        return False, f"the verdict is {verdict}"
+    tracking.set_challenger(version, settings)
+    return publish.promote_automatically(version, day, is_backfill, settings)
+
+
+def _read_record(
+    lakehouse: Lakehouse,
+    day: date,
+    verdict: str,
+    settings: Settings,
+    dag_run_id: str | None,
+    is_backfill: bool,
+) -> DayRecord:
+    metrics = lakehouse.read(tables.METRIC, day, part="evaluate")
+    names = pc.unique(metrics["method"]).to_pylist()
+    methods = tuple(
+        MethodRecord(
+            name=name,
+            params=settings.methods[name].model_dump(mode="json") if name in settings.methods else {},
+            metrics=metrics.filter(pc.field("method") == name),
+            losses=_losses(lakehouse, day, name) if name in settings.methods else {},
+        )
+        for name in names
+    )
+    data_docs = settings.var / "data_docs" / day.isoformat() / "index.html"
+    return DayRecord(
+        day=day,
+        verdict=verdict,
+        gates=lakehouse.read(tables.GATE, day),
+        methods=methods,
+        code_version=code_version(),
+        config_digest=config_digest(settings),
+        data_digests=_data_digests(lakehouse, day, settings),
+        dag_run_id=dag_run_id,
+        is_backfill=is_backfill,
+        data_docs=str(data_docs) if data_docs.exists() else None,
+        params={
+            "source": settings.source.preset,
+            "window_days": settings.window_days,
+            "swing": settings.swing.model_dump(mode="json"),
+            "samples": settings.samples.model_dump(mode="json"),
+            "channels": dict(settings.channels),
+        },
+        figures=_figures(lakehouse, day),
+    )
+
+
+def _losses(lakehouse: Lakehouse, day: date, method: str) -> dict[str, list[float]]:
+    return json.loads(read_checkpoint_files(lakehouse, day, method)["report.json"])["epoch_losses"]
+
+
+def _data_digests(lakehouse: Lakehouse, day: date, settings: Settings) -> dict[str, str]:
+    """Give the digests of the day's own tables, and of the samples of each day that was learned from."""
+    first_day = source_first_day(ingested(lakehouse, day))
+    digests = {table.name: lakehouse.require(table, day).digest for table in READ_TABLES}
+    digests["i2i_table"] = lakehouse.require(tables.I2I_TABLE, day - ONE_DAY).digest
+    for learned in window(day - ONE_DAY, settings.window_days, first_day):
+        digests[f"increc_sample/{learned}"] = lakehouse.require(tables.INCREC_SAMPLE, learned).digest
+    return digests
+
+
+def _figures(lakehouse: Lakehouse, day: date) -> dict[str, float]:
+    """Give the staged release's figures and the rows of the day's tables."""
+    figures = {f"rows_{table.name}": float(lakehouse.require(table, day).n_rows) for table in READ_TABLES}
+    if lakehouse.commit(tables.METRIC, day, part="build_release"):
+        rows = lakehouse.read(tables.METRIC, day, part="build_release").to_pylist()
+        figures |= {f"release_{row['metric']}": row["value"] for row in rows if row["value"] is not None}
+    return figures

@@ -1,0 +1,131 @@
+"""
+What does a reviewer read before deciding whether a release may serve?
+
+One Markdown page: the verdict in a sentence, every gate with its figure and margin, the challenger against
+the champion, Hit@K of every method, and where it all comes from.
+"""
+
+from collections.abc import Iterable
+
+from lakehouse.releases import Manifest
+from tasks.records import DayRecord
+
+PASSED = "passed"
+HIT_RATE = "hit_rate"
+TO_CHAMPION = "relative_to_champion"
+SHOWN_METRICS = ("base", "sup", "inc", "exposure_hit", "marginal_hits")
+
+
+def describe_day(record: DayRecord) -> str:
+    """Give the page of a day."""
+    return "\n\n".join(_day_sections(record))
+
+
+def describe_release(record: DayRecord, manifest: Manifest, run_address: str) -> str:
+    """Give the page of a registered release, which links its MLflow run."""
+    quotas = ", ".join(f"{name} {quota}" for name, quota in manifest.quotas.items())
+    n_bytes = sum(entry.size for entry in manifest.files.values())
+    facts = [
+        ("MLflow run", f"[{record.day}]({run_address})"),
+        ("Release digest", f"`{manifest.digest}`"),
+        ("Channels and quotas", quotas),
+        ("Size", f"{n_bytes / 2**20:.1f} MiB in {len(manifest.files)} files"),
+    ]
+    return "\n\n".join([*_day_sections(record), "### Release", _table(("", ""), facts)])
+
+
+def gate_table(record: DayRecord) -> str:
+    """Give every gate with its status, figure, floor and margin (figure - floor)."""
+    rows = []
+    for gate in record.gates.to_pylist():
+        figure, floor = gate["figure"], gate["floor"]
+        margin = None if figure is None or floor is None else figure - floor
+        mark = f"**{gate['status']}**" if gate["status"] != PASSED else gate["status"]
+        rows.append((gate["gate"], mark, _number(figure), _number(floor), _signed(margin), gate["detail"]))
+    return _table(("gate", "status", "figure", "floor", "margin", "detail"), rows)
+
+
+def key_figures(record: DayRecord) -> dict[str, str]:
+    """Give Hit@K of every method with its interval, for a version's tags: ``merged.hit_rate_at_100``."""
+    return {
+        f"{row['method']}.{HIT_RATE}_at_{row['k']}": _interval(row) for row in record.metric_rows(HIT_RATE)
+    }
+
+
+def _day_sections(record: DayRecord) -> list[str]:
+    gates = record.gates.to_pylist()
+    missed = [gate["gate"] for gate in gates if gate["status"] != PASSED]
+    summary = f"{len(gates) - len(missed)} of {len(gates)} gates passed"
+    if missed:
+        summary += f"; not passed: {', '.join(missed)}"
+    sections = [f"## {record.day}: {record.verdict}", f"{summary}."]
+    if gates:
+        sections += ["### Gates", gate_table(record)]
+    sections += ["### Challenger against champion", _champion_table(record)]
+    if hit_rates := _hit_rate_table(record):
+        sections += ["### Hit@K, with 95% intervals", hit_rates]
+    if others := _other_metrics_table(record):
+        sections += ["### What the towers add", others]
+    origin = [
+        ("Data docs", f"[{record.data_docs}]({record.data_docs})" if record.data_docs else "none"),
+        ("Code", f"`{record.code_version}`"),
+        ("Configuration", f"`{record.config_digest}`"),
+        ("DAG run", f"`{record.dag_run_id}`" if record.dag_run_id else "none"),
+        ("Backfill", "yes" if record.is_backfill else "no"),
+    ]
+    return [*sections, "### Where it comes from", _table(("", ""), origin)]
+
+
+def _champion_table(record: DayRecord) -> str:
+    rows = record.metric_rows(TO_CHAMPION)
+    if not rows:
+        return "No champion was compared on this day."
+    cells = [
+        (row["method"], row["k"], *(f"{row[end]:+.2%}" for end in ("value", "low", "high")), row["n_users"])
+        for row in rows
+    ]
+    return _table(("method", "K", "(challenger - champion) / champion", "low", "high", "users"), cells)
+
+
+def _hit_rate_table(record: DayRecord) -> str:
+    rows = record.metric_rows(HIT_RATE)
+    if not rows:
+        return ""
+    ks = sorted({row["k"] for row in rows})
+    cells = {(row["method"], row["k"]): _interval(row) for row in rows}
+    methods = dict.fromkeys(row["method"] for row in rows)
+    n_users = {row["method"]: row["n_users"] for row in rows}
+    return _table(
+        ("method", *(f"Hit@{k}" for k in ks), "users"),
+        [(method, *(cells.get((method, k), "") for k in ks), n_users[method]) for method in methods],
+    )
+
+
+def _other_metrics_table(record: DayRecord) -> str:
+    rows = [row for metric in SHOWN_METRICS for row in record.metric_rows(metric)]
+    cells = [(row["metric"], row["method"], row["k"] or "", _interval(row), row["n_users"]) for row in rows]
+    return _table(("metric", "method", "K", "value", "users"), cells) if rows else ""
+
+
+def _interval(row: dict[str, object]) -> str:
+    if row["low"] is None or row["high"] is None:
+        return _number(row["value"])
+    return f"{_number(row['value'])} [{_number(row['low'])}, {_number(row['high'])}]"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.0f}"
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.4f}"
+
+
+def _table(header: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    header = [str(cell) for cell in header]
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+    )

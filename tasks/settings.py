@@ -1,0 +1,172 @@
+"""
+What is configured, and from where?
+
+The only reader of the environment and of ``settings.toml``. Order of precedence: environment variables
+(``TRIBUTARY_`` prefix, ``__`` between levels), then the settings file, then the defaults below.
+``TRIBUTARY_SETTINGS`` names another settings file. Unknown names are refused.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from lakehouse.sources import SourceConfig
+from models.increc.config import IncRecConfig
+from models.swing import SwingConfig
+from tasks.validation_config import ValidationConfig
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+Quota = Annotated[int, Field(ge=1, le=10_000)]
+
+BASE = "base"
+ITEM_CHANNELS = ("swing", "popularity")
+
+
+class BadSettings(ValueError):
+    """The settings cannot be used; the message names the setting and what it takes."""
+
+
+class SamplesConfig(BaseModel):
+    """How requests become IncRec samples (METHODS, section 2)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    visit_gap_seconds: int = Field(
+        1800, ge=1, description="A pause this long starts a new visit, where logs carry no request ids."
+    )
+    retrieved_per_user: int = Field(
+        200, ge=1, le=10_000, description="Size of R_u, the existing channel's answer to a request."
+    )
+    n_triggers: int = Field(100, ge=1, description="Most recent history items that reach for targets.")
+
+
+class EvaluationConfig(BaseModel):
+    """What the daily evaluation measures."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ks: tuple[Quota, ...] = Field((50, 100, 200, 500), description="K of Hit@K, ascending.")
+    n_bootstrap: int = Field(1000, ge=100, le=100_000, description="Bootstrap resamples per interval.")
+    max_users: int = Field(50_000, ge=1, description="Users measured a day: a seeded draw where more came.")
+    seed: int = Field(1, ge=0, description="Seed of the draw and of the bootstrap.")
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if not self.ks or list(self.ks) != sorted(set(self.ks)):
+            raise ValueError(f"evaluation.ks must be ascending and not empty, not {list(self.ks)}")
+        return self
+
+
+class Settings(BaseSettings):
+    """All settings of Tributary; frozen."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TRIBUTARY_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    var: Path = Field(Path("var"), description="State folder: everything that is not told otherwise.")
+    lakehouse_root: str = Field(
+        "", description="Folder or fsspec URL of the tables; default <var>/lakehouse."
+    )
+    release_root: Path = Field(Path(), description="Folder of served releases; default <var>/releases.")
+    tracking_uri: str = Field("", description="MLflow tracking; default sqlite in <var>/mlflow.db.")
+    online_store_url: str = Field("", description="sqlite:///file or redis://...; default <var>/online.db.")
+    gates_file: Path = Field(REPOSITORY / "mlflow" / "gates.toml", description="The gates of a release.")
+
+    source: SourceConfig = Field(default_factory=SourceConfig, description="Where the logs come from.")
+    max_quarantine_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="A day fails when a larger share of a table's rows is refused; repeats do not count.",
+    )
+    validation: ValidationConfig = Field(default_factory=ValidationConfig, description="Bounds of checks.")
+
+    window_days: int = Field(14, ge=1, le=365, description="Days of clicks and samples a day learns from.")
+    history_length: int = Field(200, ge=1, le=10_000, description="Items kept of a user's history.")
+    swing: SwingConfig = Field(default_factory=SwingConfig, description="The Swing index.")
+    samples: SamplesConfig = Field(default_factory=SamplesConfig, description="IncRec samples.")
+    methods: dict[str, IncRecConfig] = Field(description="The trained methods by name; base is TB-Online.")
+    channels: dict[str, Quota] = Field(description="Served channels and their quota in the merged list.")
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="What is measured.")
+
+    promotion: Literal["manual", "auto"] = Field("manual", description="Who moves the alias champion.")
+    experiment: str = Field("daily_cycle", min_length=1, description="MLflow experiment of the daily runs.")
+    model_name: str = Field("retrieval", min_length=1, description="MLflow registered model.")
+
+    n_threads: int = Field(2, ge=1, le=1024, description="Threads of one task.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the towers train.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_paths(cls, values: dict) -> dict:
+        var = Path(values.get("var") or "var").expanduser().absolute()
+        defaults = {
+            "lakehouse_root": str(var / "lakehouse"),
+            "release_root": var / "releases",
+            "tracking_uri": f"sqlite:///{var / 'mlflow.db'}",
+            "online_store_url": f"sqlite:///{var / 'online.db'}",
+        }
+        return {**values, "var": var, **{k: values.get(k) or v for k, v in defaults.items()}}
+
+    @model_validator(mode="after")
+    def _known_methods_and_channels(self) -> Self:
+        base = self.methods.get(BASE)
+        if base is None or base.variant != "TB-Online":
+            raise ValueError(f"methods.{BASE} must be there with variant TB-Online: Base@K and Sup@K are its")
+        known = [*ITEM_CHANNELS, *self.methods]
+        for channel in self.channels:
+            if channel not in known:
+                raise ValueError(f"channels.{channel} is no method; known: {', '.join(known)}")
+        reserved = sorted({*ITEM_CHANNELS, "swing_filled", "merged"} & set(self.methods))
+        if reserved:
+            raise ValueError(f"methods.{reserved[0]} is the name of a built-in row; choose another")
+        if not self.channels:
+            raise ValueError("channels is empty: name at least one channel with its quota")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over what the settings file gives."""
+        return env_settings, init_settings
+
+    @property
+    def staged_root(self) -> Path:
+        """Folder in which a day's release waits for its verdict."""
+        return self.release_root / "staged"
+
+
+def load_settings() -> Settings:
+    """
+    Read the settings file and the environment.
+
+    Raises:
+        BadSettings: a missing or broken file, an unknown name or a value out of bounds.
+    """
+    path = Path(os.environ.get("TRIBUTARY_SETTINGS") or REPOSITORY / "settings.toml")
+    try:
+        values = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadSettings(f"cannot read the settings file {path}: {error}") from error
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        message = first["msg"].removeprefix("Value error, ")
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise BadSettings(f"{where}: {message}, in {path} or TRIBUTARY_ variables{more}") from error
+    except SettingsError as error:
+        raise BadSettings(f"{error}; check the TRIBUTARY_ variables") from error

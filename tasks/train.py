@@ -1,0 +1,108 @@
+"""
+Training tasks: the samples of the window that ends the day before -> one checkpoint per method.
+
+A model of day D has seen no behaviour of D, so D can evaluate it.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+
+import pyarrow as pa
+
+from lakehouse import tables
+from lakehouse.sql import run_sql
+from lakehouse.store import Lakehouse
+from models.increc.model import TrainedModel
+from models.increc.training import train as train_towers
+from tasks.days import ONE_DAY, ingested, source_first_day, window
+from tasks.settings import Settings
+
+
+class UnknownMethod(LookupError):
+    """A method was asked for that the settings do not name."""
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What one call of ``train`` learned from; ``is_warming_up``: there was nothing to learn from yet."""
+
+    method: str
+    n_samples: int
+    seconds: float
+    final_loss: float | None
+    is_warming_up: bool
+
+
+def train(day: date, method: str, settings: Settings) -> TrainReport:
+    """
+    Replace ``checkpoint/ds=<day>/method=<method>``, learned from the samples up to the day before.
+
+    A method with ``start = "carry_on"`` goes on from the checkpoint of the day before, gated or not, and
+    learns from the samples of that day only: its weights hold the days before. Where no earlier day has a
+    checkpoint of the method it starts from scratch, on the whole window.
+
+    Raises:
+        UnknownMethod: the settings name no such method.
+        MissingPartition: a day of the window has no samples, or the checkpoint to carry on from is absent.
+    """
+    if method not in settings.methods:
+        raise UnknownMethod(f"no method {method!r} in the settings; known: {', '.join(settings.methods)}")
+    lakehouse = Lakehouse(settings.lakehouse_root)
+    config = settings.methods[method].model_copy(update={"n_threads": settings.n_threads})
+    days = window(day - ONE_DAY, settings.window_days, source_first_day(ingested(lakehouse, day)))
+    initial = None
+    if config.start == "carry_on" and _has_earlier_checkpoint(lakehouse, day, method):
+        initial = read_checkpoint(lakehouse, day - ONE_DAY, method)
+        days = days[-1:]
+    samples = lakehouse.read_days(tables.INCREC_SAMPLE, days)
+    if samples.num_rows == 0:
+        return TrainReport(method, 0, 0.0, None, is_warming_up=True)
+    model, report = train_towers(
+        samples,
+        read_items(lakehouse, day - ONE_DAY),
+        lakehouse.read(tables.USER_SNAPSHOT, day - ONE_DAY),
+        config,
+        initial=initial,
+        device=settings.device,
+    )
+    files = {**model.to_files(), "report.json": report.to_json()}
+    rows = pa.table({"name": list(files), "content": pa.array(files.values(), pa.large_binary())})
+    lakehouse.replace(tables.CHECKPOINT, day, rows, part=method)
+    return TrainReport(
+        method, samples.num_rows, report.seconds, report.epoch_losses["total"][-1], is_warming_up=False
+    )
+
+
+def read_checkpoint(lakehouse: Lakehouse, day: date, method: str) -> TrainedModel:
+    """
+    Load the model that ``train`` wrote for ``day``.
+
+    Raises:
+        MissingPartition: there is none.
+    """
+    return TrainedModel.from_files(read_checkpoint_files(lakehouse, day, method))
+
+
+def read_checkpoint_files(lakehouse: Lakehouse, day: date, method: str) -> dict[str, bytes]:
+    """Read the files of a checkpoint by name."""
+    rows = lakehouse.read(tables.CHECKPOINT, day, part=method)
+    return dict(zip(rows["name"].to_pylist(), rows["content"].to_pylist(), strict=True))
+
+
+def read_items(lakehouse: Lakehouse, day: date) -> pa.Table:
+    """Read the items as of ``day`` with their dense index and side features, ordered by item id."""
+    return run_sql(
+        "marts/indexed_item",
+        {
+            "item_index": lakehouse.relation(tables.ITEM_INDEX, [day]),
+            "item": lakehouse.relation(tables.ITEM_SNAPSHOT, [day]),
+        },
+        {"day": day},
+    )
+
+
+def _has_earlier_checkpoint(lakehouse: Lakehouse, day: date, method: str) -> bool:
+    return any(
+        earlier < day and lakehouse.commit(tables.CHECKPOINT, earlier, part=method)
+        for earlier in lakehouse.days(tables.CHECKPOINT)
+    )

@@ -1,0 +1,68 @@
+"""Which day is a run about, and what fails at once?"""
+
+from datetime import date
+from types import SimpleNamespace
+
+import pendulum
+import pytest
+
+REPORT_DAY = date(2022, 5, 3)
+
+
+def context(run_type: str, *, day=None, interval_start=None, logical_date=None):
+    """The parts of an Airflow context that the resolver reads."""
+    return {
+        "dag": SimpleNamespace(timezone=pendulum.timezone("Asia/Shanghai")),
+        "dag_run": SimpleNamespace(
+            run_type=run_type, data_interval_start=interval_start, logical_date=logical_date
+        ),
+        "params": {"day": day},
+    }
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    """dags.steps, imported with a home of its own for Airflow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_HOME", str(tmp_path_factory.mktemp("airflow")))
+        from dags import steps
+
+        yield steps
+
+
+def test_the_parameter_wins(steps):
+    start = pendulum.datetime(2022, 5, 1, tz="Asia/Shanghai")
+    assert steps.resolve_day(context("scheduled", day="2022-05-03", interval_start=start)) == REPORT_DAY
+
+
+@pytest.mark.parametrize("run_type", ["scheduled", "backfill"])
+def test_scheduled_and_backfilled_runs_are_about_their_interval_in_the_zone_of_the_source(steps, run_type):
+    start = pendulum.datetime(2022, 5, 3, tz="Asia/Shanghai").in_timezone("UTC")
+    assert start.date() == date(2022, 5, 2)
+    assert steps.resolve_day(context(run_type, interval_start=start)) == REPORT_DAY
+
+
+def test_interval_of_a_manual_run_is_not_believed(steps):
+    start = pendulum.datetime(2026, 1, 1, tz="Asia/Shanghai")
+    logical = pendulum.datetime(2022, 5, 3, tz="UTC")
+    found = steps.resolve_day(context("manual", interval_start=start, logical_date=logical))
+    assert found == REPORT_DAY
+
+
+@pytest.mark.parametrize("run_type", ["manual", "asset_triggered"])
+def test_a_run_without_a_day_says_what_to_do(steps, run_type):
+    with pytest.raises(steps.NoDay, match="trigger it with the parameter day"):
+        steps.resolve_day(context(run_type))
+
+
+def test_a_mistake_fails_at_once_in_one_line(steps):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    with pytest.raises(AirflowFailException, match=r"^ValueError: the click table is empty$"), steps.step():
+        raise ValueError("the click table is empty")
+
+
+@pytest.mark.parametrize("error", [ConnectionError("server away"), OSError("disk full")])
+def test_what_a_retry_can_mend_is_left_to_the_retry(steps, error):
+    with pytest.raises(type(error)), steps.step():
+        raise error

@@ -1,0 +1,259 @@
+"""Marts: rows in, rows out."""
+
+from datetime import date, datetime
+
+import pyarrow as pa
+import pytest
+
+from lakehouse.sql import run_sql
+from lakehouse.tables import CLICK, EXPOSURE, IDS, INITIAL_HISTORY, TARGET_GROUP, TIME, USER_HISTORY
+
+DAY = date(2026, 1, 5)
+EVE = date(2026, 1, 4)
+DS = pa.field("ds", pa.date32())
+
+
+def at(hour: int, minute: int = 0, day: int = 5) -> datetime:
+    return datetime(2026, 1, day, hour, minute)
+
+
+def rows(table, *values, ds=DAY) -> pa.Table:
+    """Rows of a declared table, given as tuples in its column order, all of one day."""
+    names = [*table.schema.names, "ds"]
+    schema = pa.schema([*table.schema, DS])
+    return pa.Table.from_pylist([dict(zip(names, (*value, ds), strict=True)) for value in values], schema)
+
+
+def exposure(user, item, time, *, scenario="home", request=None, click=False, order=False):
+    return (request, user, item, scenario, time, 0, click, order)
+
+
+def test_clicks_and_orders_of_any_scenario_are_positive():
+    given = rows(
+        EXPOSURE,
+        exposure(1, 10, at(9), click=True),
+        exposure(1, 11, at(9), scenario="search", order=True),
+        exposure(1, 12, at(9)),
+    )
+    clicks = run_sql("marts/click", {"exposure": given}, {"day": DAY})
+    assert clicks.to_pylist() == [
+        {"user_id": 1, "item_id": 10, "scenario": "home", "event_time": at(9)},
+        {"user_id": 1, "item_id": 11, "scenario": "search", "event_time": at(9)},
+    ]
+
+
+def window_clicks(clicks, brought, window_start=datetime(2026, 1, 1)):
+    return run_sql(
+        "marts/window_click",
+        {"click": clicks, "initial_history": brought},
+        {"first_day": date(2026, 1, 1), "last_day": DAY, "window_start": window_start},
+    )
+
+
+def test_history_is_distinct_oldest_first_and_keeps_the_order_of_the_warm_start():
+    clicks = rows(CLICK, (1, 10, "home", at(8)), (1, 11, "home", at(9)), (1, 10, "search", at(10)))
+    brought = rows(INITIAL_HISTORY, (1, [5, 6, 11], at(1, day=2)), (2, [7], at(1, day=2)))
+    history = run_sql(
+        "marts/user_history", {"window_click": window_clicks(clicks, brought)}, {"history_length": 100}
+    )
+    assert history["user_id"].to_pylist() == [1, 2]
+    assert history["item_ids"].to_pylist() == [[5, 6, 11, 10], [7]]
+    assert history["event_times"].to_pylist()[0] == [at(1, day=2), at(1, day=2), at(9), at(10)]
+
+
+def test_warm_start_leaves_the_window_with_its_last_time():
+    brought = rows(INITIAL_HISTORY, (1, [5], at(1, day=2)), (2, [7], at(1, day=4)))
+    clicks = window_clicks(rows(CLICK), brought, window_start=at(0, day=3))
+    assert clicks["user_id"].to_pylist() == [2]
+
+
+def test_history_keeps_the_most_recent_items():
+    clicks = rows(CLICK, *((1, item, "home", at(1, item)) for item in range(10)))
+    history = run_sql(
+        "marts/user_history",
+        {"window_click": window_clicks(clicks, rows(INITIAL_HISTORY))},
+        {"history_length": 3},
+    )
+    assert history["item_ids"].to_pylist() == [[7, 8, 9]]
+
+
+def test_item_index_only_grows():
+    yesterday = pa.table(
+        {
+            "item_id": pa.array([30, 10], pa.int64()),
+            "item_index": pa.array([1, 2], pa.int32()),
+            "first_day": pa.array([EVE, EVE], pa.date32()),
+        }
+    )
+    items = pa.table({"item_id": pa.array([10, 20, 30], pa.int64()), "ds": pa.array([DAY] * 3, pa.date32())})
+    index = run_sql(
+        "marts/item_index",
+        {
+            "yesterday": yesterday,
+            "item": items,
+            "click": rows(CLICK, (1, 15, "home", at(8))),
+            "initial_history": rows(INITIAL_HISTORY),
+        },
+        {"day": DAY},
+    )
+    assert dict(zip(index["item_id"].to_pylist(), index["item_index"].to_pylist(), strict=True)) == {
+        30: 1,
+        10: 2,
+        15: 3,
+        20: 4,
+    }
+
+
+def requests(*exposures, gap=1800):
+    return run_sql(
+        "marts/request",
+        {"exposure": rows(EXPOSURE, *exposures)},
+        {"day": DAY, "primary_scenario": "home", "visit_gap_seconds": gap},
+    )
+
+
+def test_a_pause_starts_a_new_visit_where_logs_carry_no_request_ids():
+    found = requests(
+        exposure(1, 10, at(9, 0)),
+        exposure(1, 11, at(9, 30)),
+        exposure(1, 12, at(10, 1)),
+        exposure(1, 13, at(10, 2), scenario="search"),
+        exposure(2, 10, at(9, 0)),
+    )
+    assert found["event_time"].to_pylist() == [at(9), at(10, 1), at(9)]
+    assert found["exposed_item_ids"].to_pylist() == [[10, 11], [12], [10]]
+    assert len(set(found["request_id"].to_pylist())) == 3
+
+
+def test_logged_request_ids_are_kept():
+    found = requests(
+        exposure(1, 10, at(9), request=7),
+        exposure(1, 11, at(9, 1), request=8),
+        exposure(1, 12, at(9, 2), request=8),
+    )
+    assert found["request_id"].to_pylist() == [7, 8]
+    assert found["exposed_item_ids"].to_pylist() == [[10], [11, 12]]
+
+
+@pytest.fixture
+def two_requests():
+    """User 1 visits at 9:00 and at 12:00."""
+    return requests(exposure(1, 10, at(9)), exposure(1, 11, at(12)))
+
+
+def request_histories(found, history, clicks):
+    return run_sql(
+        "marts/request_history",
+        {
+            "request": found,
+            "user_history": rows(USER_HISTORY, *history, ds=EVE),
+            "click": rows(CLICK, *clicks),
+        },
+        {"day": DAY, "yesterday": EVE, "history_length": 100},
+    )
+
+
+def test_request_history_sees_only_what_was_strictly_before(two_requests):
+    found = request_histories(
+        two_requests,
+        [(1, [5, 6], [at(1, day=3), at(2, day=3)])],
+        [(1, 7, "search", at(9)), (1, 5, "search", at(10)), (1, 8, "home", at(12))],
+    )
+    assert found["history_item_ids"].to_pylist() == [[5, 6], [6, 7, 5]]
+
+
+def test_user_without_history_has_an_empty_one(two_requests):
+    found = request_histories(two_requests, [], [])
+    assert found["history_item_ids"].to_pylist() == [[], []]
+
+
+def target_groups(found, retrieved, clicks):
+    with_retrieved = found.append_column("retrieved_item_ids", pa.array(retrieved, IDS))
+    return run_sql(
+        "marts/target_group", {"request_history": with_retrieved, "click": rows(CLICK, *clicks)}, {"day": DAY}
+    )
+
+
+def test_targets_after_the_request_split_by_what_was_retrieved(two_requests):
+    clicks = [(1, 20, "home", at(9)), (1, 21, "search", at(13)), (1, 22, "home", at(14))]
+    found = target_groups(request_histories(two_requests, [], clicks), [[20, 22], [30]], clicks)
+    assert found["rtg_item_ids"].to_pylist() == [[20, 22], []]
+    assert found["itg_item_ids"].to_pylist() == [[21], [21, 22]]
+    assert found["etg_item_ids"].to_pylist() == [[10], [11]]
+
+
+def test_item_of_the_history_is_no_target(two_requests):
+    clicks = [(1, 5, "home", at(13))]
+    found = target_groups(
+        request_histories(two_requests, [(1, [5], [at(1, day=3)])], clicks), [[], []], clicks
+    )
+    assert found["itg_item_ids"].to_pylist() == [[], []]
+
+
+def test_each_item_is_a_target_once_a_day_at_the_latest_request():
+    groups = rows(
+        TARGET_GROUP,
+        (1, 1, at(9), [], [], [20], [21], [10, 11]),
+        (2, 1, at(12), [], [], [], [20, 21, 22], [10]),
+        (3, 2, at(9), [], [], [20], [], [10]),
+    )
+    samples = run_sql("marts/increc_sample", {"target_group": groups}, {"day": DAY})
+    assert samples["request_id"].to_pylist() == [1, 2, 3]
+    assert samples["rtg_item_ids"].to_pylist() == [[], [], [20]]
+    assert samples["itg_item_ids"].to_pylist() == [[], [20, 21, 22], []]
+    assert samples["etg_item_ids"].to_pylist() == [[11], [10], [10]]
+
+
+def test_evaluation_targets_are_new_to_the_user_and_r_u_is_of_the_first_request():
+    given = {
+        "click": rows(
+            CLICK,
+            (1, 20, "home", at(9)),
+            (1, 20, "search", at(8)),
+            (1, 5, "home", at(9)),
+            (3, 9, "home", at(9)),
+        ),
+        "exposure": rows(EXPOSURE, exposure(1, 20, at(9)), exposure(1, 5, at(9)), exposure(2, 30, at(9))),
+        "target_group": rows(
+            TARGET_GROUP,
+            (8, 1, at(12), [], [99], [], [], []),
+            (9, 1, at(9), [5], [50, 51], [], [20], [20]),
+        ),
+        "user_history": rows(USER_HISTORY, (1, [5], [at(1, day=3)]), ds=EVE),
+    }
+    found = run_sql(
+        "marts/evaluation_user",
+        given,
+        {"day": DAY, "yesterday": EVE, "primary_scenario": "home", "max_users": 10, "seed": 1},
+    )
+    assert found["user_id"].to_pylist() == [1, 2, 3]
+    assert found["target_item_ids"].to_pylist() == [[20], [], [9]]
+    assert found["target_scenarios"].to_pylist() == [["search"], [], ["home"]]
+    assert found["exposed_item_ids"].to_pylist() == [[20], [30], []]
+    assert found["has_request"].to_pylist() == [True, False, False]
+    assert found["retrieved_item_ids"].to_pylist() == [[50, 51], [], []]
+    assert found["itg_item_ids"].to_pylist() == [[20], [], []]
+
+
+def test_draw_of_evaluated_users_is_seeded():
+    given = {
+        "click": rows(CLICK, *((user, 20, "home", at(9)) for user in range(100))),
+        "exposure": rows(EXPOSURE),
+        "target_group": rows(TARGET_GROUP),
+        "user_history": rows(USER_HISTORY, ds=EVE),
+    }
+
+    def draw(seed: int) -> list[int]:
+        parameters = {"day": DAY, "yesterday": EVE, "primary_scenario": "home", "max_users": 10, "seed": seed}
+        return run_sql("marts/evaluation_user", given, parameters)["user_id"].to_pylist()
+
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+    assert len(draw(1)) == 10
+
+
+def test_times_are_utc_without_zone():
+    clicks = run_sql(
+        "marts/click", {"exposure": rows(EXPOSURE, exposure(1, 10, at(9), click=True))}, {"day": DAY}
+    )
+    assert clicks.schema.field("event_time").type == TIME
