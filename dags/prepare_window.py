@@ -3,9 +3,10 @@
 from datetime import date
 
 import pendulum
-from airflow.sdk import dag, get_current_context, task
+from airflow.sdk import chain, dag, get_current_context, task
 
 from dags.steps import DAY_PARAM, RETRY_WHAT_A_RETRY_CAN_MEND, report, resolve_day, step
+from tasks import prepare
 from tasks.settings import load_settings
 
 
@@ -31,8 +32,6 @@ def prepare_window():
     @task
     def list_missing_days() -> list[str]:
         """List the days that have no samples yet, oldest first."""
-        from tasks import prepare
-
         with step():
             day = resolve_day(get_current_context())
             return [d.isoformat() for d in prepare.list_missing_days(day, load_settings())]
@@ -43,28 +42,14 @@ def prepare_window():
         @task(task_id=name)
         def run(days: list[str]) -> None:
             """Run this step for every missing day, oldest first."""
-            from tasks import prepare
-
             with step():
                 for day in days:
-                    report(prepare.STEPS[name](date.fromisoformat(day), load_settings()))
+                    report(prepare.run_step(name, date.fromisoformat(day), load_settings()))
 
         return run
 
     days = list_missing_days()
-    steps = (
-        "ingest_logs",
-        "validate_data",
-        "build_histories",
-        "rebuild_swing_index",
-        "construct_samples",
-    )
-    previous = None
-    for name in steps:
-        current = each_day(name)(days)
-        if previous is not None:
-            previous >> current
-        previous = current
+    chain(*(each_day(name)(days) for name in prepare.STEPS))
 
 
 prepare_window()

@@ -17,7 +17,7 @@ MARKER = "_COMMIT.json"
 DAY = "ds"
 
 
-class BrokenPartition(ValueError):  # noqa: N818
+class BrokenPartition(ValueError):
     """A marker or a data file that it names is missing or unreadable; the message names that file."""
 
 

@@ -7,7 +7,7 @@ from pyarrow import types
 from lakehouse.tables import Column, Table
 
 
-class SchemaMismatch(ValueError):  # noqa: N818
+class SchemaMismatch(ValueError):
     """Rows or a stored partition do not fit their declared table; the message names table and column."""
 
 

@@ -23,7 +23,7 @@ from lakehouse.storage import Storage, one_line
 from lakehouse.tables import Table
 
 
-class MissingPartition(LookupError):  # noqa: N818
+class MissingPartition(LookupError):
     """A partition that was asked for is not committed; the message names table, days and root."""
 
 

@@ -28,7 +28,7 @@ DAILY = (tables.ITEM_SNAPSHOT, tables.USER_SNAPSHOT, tables.RANKING_LOG, tables.
 MAY_BE_EMPTY = (tables.RANKING_LOG, tables.INITIAL_HISTORY)
 
 
-class BadSource(ValueError):  # noqa: N818
+class BadSource(ValueError):
     """Too many of a day's source rows are refused; the message names table, share and reasons."""
 
 

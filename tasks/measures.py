@@ -8,7 +8,7 @@ Names of the metrics (METHODS, sections 2 and 7); every one is given at each K w
     base, sup, inc               Base@K, Sup@K, Inc@K on ITG, Eq. 9 of IncRec (micro); <name>_macro over users
     sup_minus_r_u, inc_minus_r_u the same with R_u filtered out: the controls
     inc_minus_sup                Inc@K - Sup@K, paired; filtered_inc_minus_sup the same of the controls
-    exposure_hit                 share of the primary scenario's exposures retrieved; inc_exposure_hit of Inc@K
+    exposure_hit                 share of the primary scenario's exposures retrieved; inc_exposure_hit of Inc
     marginal_hits                hits within a channel's quota (k) that no other channel finds within its own
 """
 
@@ -118,13 +118,13 @@ class Measures:
             self._add_on_itg(base, "base", k, base_at_k(lists[base], k), itg)
             sup_ranks = self._add_on_itg(base, "sup", k, sup, itg)
             filtered_sup_ranks = self._add_on_itg(base, "sup_minus_r_u", k, filtered_sup, itg)
-            for method in lists:
-                exposure = target_ranks(lists[method][:, :k], exposed)
+            for method, retrieved_by_method in lists.items():
+                exposure = target_ranks(retrieved_by_method[:, :k], exposed)
                 self._add_micro(method, "exposure_hit", k, exposure, exposed)
                 if method == base:
                     continue
-                inc = inc_at_k(lists[method], lists[base], k)
-                filtered_inc = inc_at_k(lists[method], lists[base], k, without=retrieved)
+                inc = inc_at_k(retrieved_by_method, lists[base], k)
+                filtered_inc = inc_at_k(retrieved_by_method, lists[base], k, without=retrieved)
                 inc_ranks = self._add_on_itg(method, "inc", k, inc, itg)
                 filtered_ranks = self._add_on_itg(method, "inc_minus_r_u", k, filtered_inc, itg)
                 self._add_micro(method, "inc_exposure_hit", k, target_ranks(inc, exposed), exposed)

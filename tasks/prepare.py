@@ -1,22 +1,27 @@
 """Which steps does a day need before it can be learned from, and which days before it still lack them?"""
 
 from datetime import date
+from importlib import import_module
 
 from lakehouse import tables
 from lakehouse.sources import open_source
 from lakehouse.store import Lakehouse
 from tasks.days import ONE_DAY, day_range
-from tasks.histories import build_histories
-from tasks.ingest import ingest_logs
-from tasks.samples import construct_samples
 from tasks.settings import Settings
-from tasks.swing import rebuild_swing_index
-from tasks.validate import validate_data
 
+# Where each step lives; imported when it runs, since some load heavy packages.
 STEPS = {
-    step.__name__: step
-    for step in (ingest_logs, validate_data, build_histories, rebuild_swing_index, construct_samples)
+    "ingest_logs": "tasks.ingest",
+    "validate_data": "tasks.validate",
+    "build_histories": "tasks.histories",
+    "rebuild_swing_index": "tasks.swing",
+    "construct_samples": "tasks.samples",
 }
+
+
+def run_step(name: str, day: date, settings: Settings) -> object:
+    """Run one step for one day; give its report."""
+    return getattr(import_module(STEPS[name]), name)(day, settings)
 
 
 def list_missing_days(day: date, settings: Settings) -> list[date]:

@@ -1,20 +1,22 @@
 """
 What does ``make run`` do? Several days of logs through the real Airflow DAGs, without services.
 
-Each DAG run is ``airflow dags test`` in a process of its own, with the state folder's own Airflow home.
-Prints progress, keeps each run's log, and ends with the summary of ``tasks/summary.py``.
+The DAG runs are those of ``airflow dags test``, in order in one process (``dags/in_order.py``), with the
+state folder's own Airflow home. Prints progress, keeps each run's log, and ends with the table of
+``tasks/summary.py``.
 """
 
 import argparse
+import json
 import os
 import re
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import date, timedelta
-from pathlib import Path
 
 from lakehouse.sources import open_source
 from tasks.days import day_range
@@ -23,7 +25,9 @@ from tasks.settings import REPOSITORY, Settings, load_settings
 from tasks.summary import print_summary, write_summary
 
 DEFAULT_N_DAYS = 3
-STEP = re.compile(r"\[DAG TEST\] starting task_id=(\S+)(?: map_index=(-?\d+))?")
+RUN = re.compile(r"\[RUN\] (\d+)$")
+STEP = re.compile(r"\[DAG TEST\] starting task_id=(\S+)")
+REASON = re.compile(r"(?:airflow\.sdk\.exceptions\.AirflowFailException: )?((?:[\w.]*\.)?[A-Z]\w+: .*)$")
 
 
 class RunFailed(RuntimeError):
@@ -76,84 +80,75 @@ def run_days(days: list[date], settings: Settings) -> None:
         RunFailed: a DAG run failed; the days after it are not started.
     """
     started = time.monotonic()
-    airflow = Airflow(settings)
     print(f"{settings.source.preset}: {days[0]} .. {days[-1]}, state in {settings.var}", flush=True)
-    airflow.migrate()
-    if missing := list_missing_days(days[0], settings):
-        airflow.test("prepare_window", days[0], f"{missing[0]} .. {missing[-1]}: steps 1-5")
-    for day in days:
-        airflow.test("daily_cycle", day, str(day))
-    airflow.test("publish_release", None, "the champion, if there is one")
+    missing = list_missing_days(days[0], settings)
+    runs = [DagRun("prepare_window", days[0], f"{missing[0]} .. {missing[-1]}: steps 1-5")] if missing else []
+    runs += [DagRun("daily_cycle", day, str(day)) for day in days]
+    runs.append(DagRun("publish_release", None, "the champion, if there is one"))
+    _airflow(settings, ["airflow", "db", "migrate"], [DagRun("airflow_db_migrate", None, "")])
+    _airflow(
+        settings, ["dags.in_order", json.dumps([(run.dag_id, run.day) for run in runs], default=str)], runs
+    )
     seconds = time.monotonic() - started
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     summary = write_summary(days, settings, seconds=seconds, peak_gib=peak)
     print_summary(summary, settings)
 
 
-class Airflow:
-    """The ``airflow`` command with the state folder as its home."""
+@dataclass(frozen=True)
+class DagRun:
+    """One DAG run: its DAG, its day, and what to tell about it."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.logs = settings.var / "logs"
-        self.logs.mkdir(parents=True, exist_ok=True)
-        self.environment = {
-            **os.environ,
-            "TRIBUTARY_VAR": str(settings.var),
-            "AIRFLOW_HOME": str(settings.var / "airflow"),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
-            "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
-            "PYTHONUNBUFFERED": "1",
-        }
+    dag_id: str
+    day: date | None
+    what: str
 
-    def migrate(self) -> None:
-        """Bring Airflow's own database up to date."""
-        lines, code = self._run(["db", "migrate"], self.logs / "airflow_db.log")
-        for _ in lines:
-            pass
-        if code():
-            raise RunFailed(f"airflow db migrate failed, see {self.logs / 'airflow_db.log'}")
+    @property
+    def log_name(self) -> str:
+        """Name of its log file."""
+        return f"{self.dag_id}_{self.day}.log" if self.day else f"{self.dag_id}.log"
 
-    def test(self, dag_id: str, day: date | None, what: str) -> None:
-        """
-        Run a DAG once, in order, showing each step as it starts.
 
-        Raises:
-            RunFailed: a step failed.
-        """
-        started = time.monotonic()
-        log = self.logs / (f"{dag_id}_{day}.log" if day else f"{dag_id}.log")
-        conf = ["-c", f'{{"day": "{day}"}}'] if day else []
-        print(f"{dag_id}  {what}", flush=True)
-        lines, code = self._run(["dags", "test", dag_id, *conf], log)
-        reason = ""
-        for line in lines:
+def _airflow(settings: Settings, module: list[str], runs: list[DagRun]) -> None:
+    """
+    Run a module with the state folder as Airflow's home; show each step as it starts, keep the logs apart.
+
+    Raises:
+        RunFailed: it failed; names the DAG run, the reason and the log.
+    """
+    logs = settings.var / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {
+        "TRIBUTARY_VAR": str(settings.var),
+        "AIRFLOW_HOME": str(settings.var / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", *module],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    run, reason, started = runs[0], "", time.monotonic()
+    with ExitStack() as stack:
+        log = stack.enter_context((logs / run.log_name).open("w"))
+        for line in process.stdout:
+            if found := RUN.match(line):
+                run, reason, started = runs[int(found[1])], "", time.monotonic()
+                log = stack.enter_context((logs / run.log_name).open("w"))
+                print(f"{run.dag_id}  {run.what}", flush=True)
+            log.write(line)
             if found := STEP.search(line):
                 print(f"  {time.monotonic() - started:6.1f} s  {found[1]}", flush=True)
-            if "AirflowFailException" in line or re.match(r"\w*(Error|Exception): ", line):
-                reason = line.strip()
-        if code():
-            raise RunFailed(f"{dag_id} {day or ''} failed: {reason or 'no reason given'}; log: {log}")
-
-    def _run(self, arguments: list[str], log: Path):
-        command = [str(Path(sys.executable).with_name("airflow")), *arguments]
-        process = subprocess.Popen(
-            command,
-            cwd=REPOSITORY,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
-        return _copy_lines(process.stdout, log), process.wait
-
-
-def _copy_lines(stream, log: Path) -> Iterator[str]:
-    with log.open("w") as file:
-        for line in stream:
-            file.write(line)
-            yield line
+            if found := REASON.match(line):
+                reason = found[1]
+    if process.wait():
+        raise RunFailed(f"{run.dag_id} {run.day or ''} failed: {reason}; log: {logs / run.log_name}")
 
 
 def _parse_day(name: str, text: str) -> date:

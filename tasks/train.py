@@ -48,7 +48,7 @@ def train(day: date, method: str, settings: Settings) -> TrainReport:
     if method not in settings.methods:
         raise UnknownMethod(f"no method {method!r} in the settings; known: {', '.join(settings.methods)}")
     lakehouse = Lakehouse(settings.lakehouse_root)
-    config = settings.methods[method].model_copy(update={"n_threads": settings.n_threads})
+    config = settings.methods[method]
     days = window(day - ONE_DAY, settings.window_days, source_first_day(ingested(lakehouse, day)))
     initial = None
     if config.start == "carry_on" and _has_earlier_checkpoint(lakehouse, day, method):

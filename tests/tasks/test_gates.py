@@ -180,7 +180,7 @@ def test_failed_outweighs_the_other_verdicts():
 
 def test_a_gate_on_an_unknown_method_names_those_there_are(world):
     world.day([GOOD[0]])
-    with pytest.raises(BadGates, match="hit_rate@100 of base.*methods: popularity, release"):
+    with pytest.raises(BadGates, match=r"hit_rate@100 of base.*methods: popularity, release"):
         check_gates(DAY, world.settings)
     assert world.lakehouse.commit(GATE, DAY) is None
 
