@@ -12,6 +12,7 @@ from numba import njit
 
 from models.ragged import NotAligned, flat_lists_of
 from models.selection import is_in_sorted
+from models.threads import map_in_threads, row_ranges
 
 
 class BadQuota(ValueError):
@@ -26,7 +27,14 @@ def remove(retrieved: np.ndarray, other: np.ndarray | pa.ListArray | pa.ChunkedA
         int64 [n, K]: what is left in its order, moved up, padded with -1.
     """
     offsets, values = _sorted_lists(len(retrieved), other)
-    return _remove(np.array(retrieved, np.int64), offsets, values)
+    retrieved = np.array(retrieved, np.int64)
+
+    def remove_rows(rows: tuple[int, int]) -> np.ndarray:
+        first, last = rows
+        return _remove(retrieved[first:last], offsets[first : last + 1], values)
+
+    blocks = map_in_threads(remove_rows, row_ranges(len(retrieved)))
+    return np.concatenate([np.empty((0, retrieved.shape[1]), np.int64), *blocks])
 
 
 def merge_channels(lists: Mapping[str, np.ndarray], quotas: Mapping[str, int]) -> np.ndarray:

@@ -156,6 +156,7 @@ def sup_at_k(base: np.ndarray, k: int, *, without: IdLists | None = None) -> np.
     Raises:
         ShortList: a row ends before k items are left; retrieve 2k items, plus as many as R_u can hold.
     """
+    base = _enough(base, 2 * k, without)
     rest = np.array(base[:, k:])
     return _first_k(rest if without is None else remove(rest, without), base, k, "base")
 
@@ -167,6 +168,7 @@ def inc_at_k(inc: np.ndarray, base: np.ndarray, k: int, *, without: IdLists | No
     Raises:
         ShortList: a row ends before k items are left; retrieve 2k items, plus as many as R_u can hold.
     """
+    inc = _enough(inc, 2 * k, without)
     rest = remove(inc, base_at_k(base, k))
     return _first_k(rest if without is None else remove(rest, without), inc, k, "incremental")
 
@@ -218,6 +220,18 @@ class _Figures:
     def interval(self, value: float, resamples: np.ndarray | None) -> Interval:
         low, high = (float("nan"),) * 2 if resamples is None else percentile_interval(resamples)
         return Interval(float(value), low, high, self.n_users, self.n_targets)
+
+
+def _enough(retrieved: np.ndarray, k: int, without: IdLists | None) -> np.ndarray:
+    """Cut the lists where ``k`` items are left even if all of ``without`` stood among them."""
+    if without is None:
+        return retrieved[:, :k]
+    widest = (
+        without.shape[1]
+        if isinstance(without, np.ndarray)
+        else np.diff(flat_lists(without)[0]).max(initial=0)
+    )
+    return retrieved[:, : k + widest]
 
 
 def _check_length(name: str, array: np.ndarray, n: int) -> None:

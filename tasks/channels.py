@@ -17,7 +17,7 @@ from lakehouse.store import Lakehouse
 from models.channels import merge_channels
 from models.increc.model import TrainedModel
 from models.item_to_item import retrieve_by_items
-from models.popularity import fill_with_popular, retrieve_popular
+from models.popularity import retrieve_popular
 from models.search import exact_top_k
 from tasks.samples import read_popular
 from tasks.settings import Settings
@@ -80,7 +80,7 @@ def retrieve_channels(
     settings: Settings,
 ) -> dict[str, np.ndarray]:
     """
-    Retrieve the top ``k`` of each named channel: popularity, swing, swing_filled or a model's name.
+    Retrieve the top ``k`` of each named channel: popularity, swing or a model's name.
 
     A model retrieves among the available items that it has learned or can represent; with
     ``models[name].known_item_ids`` alone if the catalogue's items are its own.
@@ -114,8 +114,8 @@ def _retrieve(
 ) -> np.ndarray:
     if name == "popularity":
         return retrieve_popular(catalogue.popular, users.histories, k)
-    if name in ("swing", "swing_filled"):
-        retrieved = retrieve_by_items(
+    if name == "swing":
+        return retrieve_by_items(
             catalogue.i2i_table,
             users.histories,
             k,
@@ -123,9 +123,6 @@ def _retrieve(
             allowed_item_ids=catalogue.item_ids,
             n_threads=settings.n_threads,
         )
-        if name == "swing_filled":
-            return fill_with_popular(retrieved, catalogue.popular, users.histories)
-        return retrieved
     model = models[name]
     return exact_top_k(
         model.embed_users(users.histories, users.profiles, items=catalogue.items),

@@ -19,6 +19,7 @@ from lakehouse.sql import run_sql
 from lakehouse.store import Lakehouse
 from models.channels import marginal_hits
 from models.metrics import Cohort
+from models.popularity import fill_with_popular
 from tasks.champion import Champion, ChampionStatus, champion_candidates, read_champion, retrieve_champion
 from tasks.channels import (
     MERGED,
@@ -35,7 +36,7 @@ from tasks.measures import Measures
 from tasks.settings import BASE, Settings
 from tasks.train import read_checkpoint
 
-REFERENCES = ("popularity", "swing", "swing_filled")
+REFERENCES = ("popularity", "swing")
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def evaluate(day: date, settings: Settings) -> EvaluationReport:
     depth = 2 * max(settings.evaluation.ks) + settings.samples.retrieved_per_user
     depth = max(depth, sum(settings.channels.values()))
     lists = retrieve_channels([*REFERENCES, *models], models, catalogue, behaviour.users, depth, settings)
+    lists["swing_filled"] = fill_with_popular(lists["swing"], catalogue.popular, behaviour.users.histories)
     lists[MERGED] = merge(lists, settings.channels)
     ranks = {
         name: measures.add_hit_rates(name, retrieved, behaviour.targets, behaviour.cohorts)

@@ -13,7 +13,17 @@ from tasks.records import DayRecord
 PASSED = "passed"
 HIT_RATE = "hit_rate"
 TO_CHAMPION = "relative_to_champion"
-SHOWN_METRICS = ("base", "sup", "inc", "exposure_hit", "marginal_hits")
+SHOWN_METRICS = (
+    "base",
+    "sup",
+    "inc",
+    "inc_minus_sup",
+    "sup_minus_r_u",
+    "inc_minus_r_u",
+    "filtered_inc_minus_sup",
+    "exposure_hit",
+    "marginal_hits",
+)
 
 
 def describe_day(record: DayRecord) -> str:

@@ -1,0 +1,1 @@
+"""IncRec: cross-scenario incremental samples, three user towers over any backbone."""

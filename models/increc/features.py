@@ -1,0 +1,102 @@
+"""
+Which numbers stand for an item's side features and a user's profile?
+
+Every feature is hashed into buckets by a fixed function, the same in every process and on every machine.
+Bucket 0 is the null bucket: what is absent has an embedding of its own.
+"""
+
+import zlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models.increc.config import IncRecConfig
+from models.increc.ragged import Ragged, list_lengths, one_array
+
+ID_FIELDS = {
+    "category_id": "n_category_buckets",
+    "author_id": "n_author_buckets",
+    "brand_id": "n_brand_buckets",
+}
+
+
+class MissingColumn(ValueError):
+    """An input table lacks a column that the model reads."""
+
+
+def require_columns(table: pa.Table, names: list[str], what: str) -> None:
+    """
+    Check that ``table`` has the columns.
+
+    Raises:
+        MissingColumn: it lacks some of them.
+    """
+    missing = [name for name in names if name not in table.column_names]
+    if missing:
+        raise MissingColumn(
+            f"{what} lacks column {', '.join(missing)}; it has {', '.join(table.column_names)}"
+        )
+
+
+def field_sizes(config: IncRecConfig) -> list[int]:
+    """Give the number of rows of each side feature's embedding, the null bucket included."""
+    sizes = [getattr(config, name) for name in ID_FIELDS.values()] + [config.n_price_buckets]
+    return [size + 1 for size in sizes if size]
+
+
+def side_buckets(items: pa.Table, config: IncRecConfig) -> np.ndarray:
+    """
+    Give each item's bucket in each side feature that is switched on, int64 [n, f], 0 = null.
+
+    Raises:
+        MissingColumn: ``items`` lacks a feature's column.
+    """
+    fields = [name for name, size in ID_FIELDS.items() if getattr(config, size)]
+    require_columns(items, fields + (["price"] if config.n_price_buckets else []), "the item table")
+    columns = [hash_buckets(items[name], getattr(config, ID_FIELDS[name])) for name in fields]
+    if config.n_price_buckets:
+        columns.append(price_buckets(items["price"], config.n_price_buckets))
+    return np.stack(columns, axis=1) if columns else np.zeros((len(items), 0), np.int64)
+
+
+def hash_buckets(ids: pa.ChunkedArray, n_buckets: int) -> np.ndarray:
+    """Hash int64 ids into buckets 1..n_buckets; null gives 0."""
+    hashed = splitmix64(pc.fill_null(ids, 0).cast(pa.int64()).to_numpy().astype(np.uint64))
+    buckets = (hashed % np.uint64(n_buckets)).astype(np.int64) + 1
+    return np.where(_is_null(ids), 0, buckets)
+
+
+def splitmix64(values: np.ndarray) -> np.ndarray:
+    """Mix the bits of uint64 values (Steele et al., OOPSLA 2014): neighbours land far apart."""
+    mixed = values + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def price_buckets(prices: pa.ChunkedArray, n_buckets: int) -> np.ndarray:
+    """Cut prices at powers of two into buckets 1..n_buckets, the last open; null, NaN or negative gives 0."""
+    values = pc.fill_null(prices.cast(pa.float64()), np.nan).to_numpy()
+    is_price = values >= 0
+    buckets = np.floor(np.log2(1 + np.where(is_price, values, 0))).clip(0, n_buckets - 1).astype(np.int64) + 1
+    return np.where(is_price, buckets, 0)
+
+
+def profile_buckets(profiles: pa.ListArray | pa.ChunkedArray, n_buckets: int) -> Ragged:
+    """Hash each user's tokens ``name=value`` into buckets 1..n_buckets; a user without any has the one 0."""
+    profiles = one_array(profiles)
+    tokens = profiles.flatten().dictionary_encode()
+    hashed = np.array(
+        [zlib.crc32(token.encode()) % n_buckets + 1 for token in tokens.dictionary.to_pylist()], np.int64
+    )
+    return Ragged.from_lengths(hashed[tokens.indices.to_numpy()], list_lengths(profiles)).fill_empty(0)
+
+
+def no_profiles(n_users: int) -> Ragged:
+    """Give ``n_users`` users without a profile."""
+    return Ragged.from_lengths(np.zeros(n_users, np.int64), np.ones(n_users, np.int64))
+
+
+def _is_null(column: pa.ChunkedArray) -> np.ndarray:
+    return pc.is_null(column).to_numpy()

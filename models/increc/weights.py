@@ -1,0 +1,69 @@
+"""
+How is a model kept? One safetensors blob with its config and a digest inside: no pickle, no code.
+
+safetensors keeps no checksum of its own, so the digest is what tells a damaged file from a whole one.
+"""
+
+import hashlib
+import json
+
+import safetensors.torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from torch import Tensor
+
+from models.increc.config import IncRecConfig
+
+FORMAT = 1
+METADATA = "increc"
+
+
+class CorruptModel(ValueError):
+    """The bytes are not a whole IncRec model."""
+
+
+def pack(tensors: dict[str, Tensor], config: IncRecConfig) -> bytes:
+    """Write tensors and config; the same ones always give the same bytes."""
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    facts = {"format": FORMAT, "config": config.model_dump(mode="json"), "digest": _digest(tensors)}
+    return safetensors.torch.save(tensors, metadata={METADATA: json.dumps(facts, sort_keys=True)})
+
+
+def unpack(content: bytes) -> tuple[dict[str, Tensor], IncRecConfig]:
+    """
+    Read what ``pack`` wrote.
+
+    Raises:
+        CorruptModel: the bytes are damaged or of something else.
+    """
+    try:
+        tensors = safetensors.torch.load(content)
+        n_header = int.from_bytes(content[:8], "little")
+        facts = json.loads(json.loads(content[8 : 8 + n_header])["__metadata__"][METADATA])
+        config, kept_digest, kept_format = IncRecConfig(**facts["config"]), facts["digest"], facts["format"]
+    except (SafetensorError, KeyError, ValueError) as error:
+        reason = f"{error.error_count()} config errors" if isinstance(error, ValidationError) else repr(error)
+        raise CorruptModel(f"{len(content)} bytes are no IncRec model ({reason}); train it again") from error
+    if kept_format != FORMAT:
+        raise CorruptModel(f"the model has format {kept_format}, this code reads {FORMAT}; train it again")
+    if kept_digest != _digest(tensors):
+        raise CorruptModel("the model's weights do not match its digest: the file is damaged; restore it")
+    return tensors, config
+
+
+def config_json(config: IncRecConfig) -> bytes:
+    """Write the config for a reader."""
+    return (config.model_dump_json(indent=2) + "\n").encode()
+
+
+def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Pick the tensors under ``prefix`` and take it off their names."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].cpu().numpy().data)
+    return digest.hexdigest()
