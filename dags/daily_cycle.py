@@ -146,9 +146,10 @@ evaluation, release, gates, registration in MLflow.
 
 - **Which day**: scheduled and backfilled runs know theirs; a manual run needs the parameter `day`.
 - **Safe to rerun**: every step replaces whole partitions; equal inputs give equal digests.
-- **Order**: a day needs the day before. Backfill oldest first, one run at a time:
-  `airflow backfill create --dag-id daily_cycle --from-date A --to-date B --max-active-runs 1`.
-- **First day of a deployment**: run `prepare_window` once, it brings in the window's days before it.
+- **Order**: a day needs the day before. Backfill oldest first, one run at a time, with dates in the source's
+  time zone: `airflow backfill create --dag-id daily_cycle --max-active-runs 1
+  --from-date 2022-05-03T00:00:00+08:00 --to-date 2022-05-05T00:00:00+08:00`.
+- **First day of a deployment**: run `prepare_window` once, it brings in the days before it.
 - **Bad data, a missing partition or a wrong setting fail at once**, in one line; only what a retry can mend
   is retried.
 - **Review**: the registered model `retrieval` in MLflow; serving follows its alias `champion`, see

@@ -115,6 +115,13 @@ def test_new_rows_that_no_sample_touched_start_from_zero(world, config, tables):
     assert (weight[201:] == 0).all(axis=1).sum() >= 999
 
 
+def test_items_of_which_nothing_is_known_do_not_stall_learning(world, config):
+    # Uniform negatives that no sample has start from zero; a step on them must not swell AdaGrad's sums.
+    config = config.model_copy(update={"epochs": 1, "n_negatives": 200})
+    model, _ = train(world.train.slice(0, 10), world.items, world.users, config)
+    assert model.accumulators["item_embedding.id.weight"].max() < 1e4
+
+
 def test_carrying_on_goes_on_from_where_it_was(world, config):
     first, report = train(world.train, world.items, world.users, config)
     config = config.model_copy(update={"start": "carry_on", "epochs": 1})
