@@ -34,8 +34,8 @@ run: .venv/run  ## Days of logs through the real DAG: SOURCE= DATA= FROM= TO= VA
 	@$(STATE) TRIBUTARY_PROMOTION=auto $(BIN)/python -m tasks.run \
 		$(if $(FROM),--from "$(FROM)") $(if $(TO),--to "$(TO)")
 
-summary: .venv/run  ## The last run's table again: VAR=
-	@$(STATE) $(BIN)/python -m tasks.summary
+summary: .venv/run  ## The last run's table again, or all figures at one K with intervals: VAR= [K=]
+	@$(STATE) $(BIN)/python -m tasks.summary $(if $(K),--k "$(K)")
 
 publish: .venv/run  ## Serve the champion now: VAR=
 	@$(STATE) $(BIN)/python -m tasks.serve publish

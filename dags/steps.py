@@ -48,7 +48,7 @@ def resolve_day(context: dict[str, Any]) -> date:
         zone = context["dag"].timezone
         return dag_run.data_interval_start.astimezone(zone).date()
     if run_type == "manual" and dag_run.logical_date:
-        return dag_run.logical_date.date()
+        return dag_run.logical_date.astimezone(context["dag"].timezone).date()
     raise NoDay(f"this {run_type} run names no day; trigger it with the parameter day, e.g. 2026-01-31")
 
 

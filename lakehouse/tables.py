@@ -168,7 +168,7 @@ TARGET_GROUP = Table(
     "target_group",
     "One primary-scenario request with its retrieved (RTG), incremental (ITG) and exposed (ETG) targets.",
     (
-        Column("request_id", pa.int64(), "the request or visit, unique in the day"),
+        Column("request_id", pa.int64(), "number of the request or visit, unique in the day"),
         USER,
         Column("event_time", TIME, "T1, the request's first exposure"),
         Column("history_item_ids", IDS, "history before T1, oldest first"),

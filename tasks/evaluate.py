@@ -34,7 +34,7 @@ from tasks.days import ONE_DAY, ingested
 from tasks.gates import WARMING_UP
 from tasks.measures import Measures
 from tasks.settings import BASE, Settings
-from tasks.train import read_checkpoint
+from tasks.train import is_warming_up, read_checkpoint
 
 REFERENCES = ("popularity", "swing")
 
@@ -69,7 +69,7 @@ def evaluate(day: date, settings: Settings) -> EvaluationReport:
         MissingPartition: a method has no checkpoint of the day, or a table of the day before is not there.
     """
     lakehouse = Lakehouse(settings.lakehouse_root)
-    if not lakehouse.parts(tables.CHECKPOINT, day):
+    if is_warming_up(lakehouse, day, settings):
         return _write(lakehouse, day, Measures(settings.evaluation), WARMING_UP, ChampionStatus("none"), 0)
     models = {name: read_checkpoint(lakehouse, day, name) for name in settings.methods}
     catalogue = read_catalogue(lakehouse, day - ONE_DAY, settings)

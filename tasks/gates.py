@@ -126,10 +126,13 @@ class Figures:
             return self.metrics[method, name, k]
         except KeyError:
             figure = f"{name}@{k} of {method}" if k else f"{name} of {method}"
-            raise BadGates(
-                f"a gate asks for {figure}, which {self.day} does not have; methods: "
-                f"{', '.join(sorted({m for m, _, _ in self.metrics}))}"
-            ) from None
+            ks = sorted(at for of, metric, at in self.metrics if (of, metric) == (method, name))
+            there = (
+                f"it has K = {', '.join(map(str, ks))}"
+                if ks
+                else (f"methods: {', '.join(sorted({of for of, _, _ in self.metrics}))}")
+            )
+            raise BadGates(f"a gate asks for {figure}, which {self.day} does not have; {there}") from None
 
 
 def load_gates(path: Path) -> dict[str, Gate]:
@@ -140,13 +143,16 @@ def load_gates(path: Path) -> dict[str, Gate]:
         BadGates: unreadable, empty, or an unknown kind or option.
     """
     try:
-        return TypeAdapter(dict[str, Gate]).validate_python(tomllib.loads(path.read_text()))
+        gates = TypeAdapter(dict[str, Gate]).validate_python(tomllib.loads(path.read_text()))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadGates(f"cannot read the gates file {path}: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadGates(f"{path}: {where}: {first['msg']}") from error
+    if not gates:
+        raise BadGates(f"the gates file {path} has no gates, so everything would pass; name at least one")
+    return gates
 
 
 def check_gates(day: date, settings: Settings) -> Verdict:
@@ -218,8 +224,11 @@ def _check_champion(gate: ChampionGate, figures: Figures) -> Result:
     if champion["status"] == NO_COMPARISON:
         detail = f"the champion is of {champion['day']}, not of a day before {figures.day}"
         return Result(NO_COMPARISON, None, floor, detail)
-    row = figures.metric(gate.method, "relative_to_champion", gate.k)
     what = f"Hit@{gate.k} of {gate.method} against version {champion['version']} of {champion['day']}"
+    figures.metric(gate.method, "hit_rate", gate.k)
+    row = figures.metrics.get((gate.method, "relative_to_champion", gate.k))
+    if row is None:
+        return Result(NOT_DECIDABLE, None, floor, f"{what}: the champion has no such list of {gate.k} items")
     if row["n_users"] < gate.min_users or row["low"] is None or math.isnan(row["low"]):
         detail = f"{what}: {row['n_users']} users, {gate.min_users} needed"
         return Result(NOT_DECIDABLE, row["low"], floor, detail)

@@ -5,6 +5,7 @@ All tables of the day are staged before the first is written. Refused rows are k
 many of them; then no canonical partition is written. The exposures come last: they say that a day is there.
 """
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -38,6 +39,9 @@ class IngestSettings(Protocol):
     lakehouse_root: str
     source: SourceConfig
     max_quarantine_share: float
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,12 +95,13 @@ def ingest_logs(day: date, settings: IngestSettings) -> IngestReport:
 
     Raises:
         SourceError: the source cannot be read, or does not have the day.
-        BadSource: of some table more than ``max_quarantine_share`` of the rows is bad; the refused rows are
-            written, nothing else.
+        BadSource: the lakehouse holds days of another source, or of some table more than
+            ``max_quarantine_share`` of the rows is bad; then the refused rows are written, nothing else.
     """
     source = open_source(settings.source)
     require_day(source, day)
     lakehouse = Lakehouse(settings.lakehouse_root)
+    _refuse_another_source(lakehouse, source)
     planned = [(table, day) for table in DAILY if table.name in source.tables]
     if tables.INITIAL_HISTORY.name in source.tables and (
         day == source.first_day or lakehouse.commit(tables.INITIAL_HISTORY, source.first_day) is None
@@ -118,7 +123,18 @@ def ingest_logs(day: date, settings: IngestSettings) -> IngestReport:
             each.table, each.day, each.good, meta=meta if each.table is tables.EXPOSURE else None
         )
     notes = dict.fromkeys(note for each in staged for note in each.notes)
+    for note in notes:
+        log.warning("%s", note)
     return IngestReport(day, source.name, {each.table.name: each.report for each in staged}, tuple(notes))
+
+
+def _refuse_another_source(lakehouse: Lakehouse, source: Source) -> None:
+    days = lakehouse.days(tables.EXPOSURE)
+    if days and (there := lakehouse.require(tables.EXPOSURE, days[-1]).meta["source"]) != source.name:
+        raise BadSource(
+            f"the lakehouse {lakehouse.root} holds days of the source {there}, not of {source.name}; "
+            "give each source a state folder (VAR) of its own"
+        )
 
 
 def _stage(source: Source, table: tables.Table, day: date) -> Staged:

@@ -87,7 +87,7 @@ def rollback(settings: Settings, to_version: str | None = None, *, reason: str =
         target = to_version or served_before(read_promotions(settings.release_root), serving.version)
         if target is None:
             raise NothingToRollBack(
-                f"no release served before version {serving.version}; name one with to_version"
+                f"no release served before version {serving.version}; name one (VERSION=)"
             )
         if target == serving.version:
             raise NothingToRollBack(f"version {target} serves already")

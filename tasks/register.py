@@ -13,11 +13,12 @@ from datetime import date
 import pyarrow.compute as pc
 
 from lakehouse import tables
+from lakehouse.releases import verify_release
 from lakehouse.store import Lakehouse
 from tasks import publish, tracking
 from tasks.code_version import code_version
 from tasks.days import ONE_DAY, ingested, source_first_day, window
-from tasks.gates import PASSED, WARMING_UP
+from tasks.gates import NO_COMPARISON, PASSED, WARMING_UP
 from tasks.records import DayRecord, MethodRecord
 from tasks.release import config_digest
 from tasks.settings import Settings
@@ -65,6 +66,12 @@ def register_release(
     staged = settings.staged_root / day.isoformat()
     if not staged.is_dir():
         raise NothingStaged(f"no staged release of {day} in {staged}; run build_release of that day first")
+    known = tracking.find_version(day, settings)
+    if verdict == NO_COMPARISON and known and known["release_digest"] == verify_release(staged).digest:
+        # A rerun of a day that is champion already: what the version was decided on stays on its page.
+        shutil.rmtree(staged)
+        reason = "the same release is registered already; its page is left as it was"
+        return RegisterReport(verdict, logged.address, known["version"], False, False, reason)
     version = tracking.register_version(staged, record, logged.run_id, settings).version
     may, reason = _move_aliases(day, version, verdict, is_backfill, settings)
     shutil.rmtree(staged)

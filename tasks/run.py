@@ -27,6 +27,7 @@ from tasks.summary import print_summary, write_summary
 DEFAULT_N_DAYS = 3
 RUN = re.compile(r"\[RUN\] (\d+)$")
 STEP = re.compile(r"\[DAG TEST\] starting task_id=(\S+)")
+WARNING = re.compile(r"\[warning +\] (.*) \[tasks\.")
 REASON = re.compile(r"(?:airflow\.sdk\.exceptions\.AirflowFailException: )?((?:[\w.]*\.)?[A-Z]\w+: .*)$")
 
 
@@ -58,17 +59,17 @@ def choose_days(settings: Settings, first: str | None, last: str | None) -> list
         ValueError: not a date, FROM after TO, or a day that the source lacks.
     """
     source = open_source(settings.source)
-    to = _parse_day("TO", last) if last else source.last_day
-    default = max(source.first_day, to - timedelta(days=DEFAULT_N_DAYS - 1))
-    start = _parse_day("FROM", first) if first else default
-    if start > to:
-        raise ValueError(f"FROM={start} is after TO={to}")
-    for name, day in (("FROM", start), ("TO", to)):
+    given = {name: _parse_day(name, text) for name, text in (("FROM", first), ("TO", last)) if text}
+    for name, day in given.items():
         if not source.first_day <= day <= source.last_day:
             raise ValueError(
                 f"{name}={day} is not in the source {source.name}, which has {source.first_day}.."
                 f"{source.last_day}"
             )
+    to = given.get("TO", source.last_day)
+    start = given.get("FROM", max(source.first_day, to - timedelta(days=DEFAULT_N_DAYS - 1)))
+    if start > to:
+        raise ValueError(f"FROM={start} is after TO={to}")
     return day_range(start, to)
 
 
@@ -83,8 +84,8 @@ def run_days(days: list[date], settings: Settings) -> None:
     print(f"{settings.source.preset}: {days[0]} .. {days[-1]}, state in {settings.var}", flush=True)
     missing = list_missing_days(days[0], settings)
     runs = [DagRun("prepare_window", days[0], f"{missing[0]} .. {missing[-1]}: steps 1-5")] if missing else []
-    runs += [DagRun("daily_cycle", day, str(day)) for day in days]
-    runs.append(DagRun("publish_release", None, "the champion, if there is one"))
+    for day in days:
+        runs += [DagRun("daily_cycle", day, str(day)), DagRun("publish_release", None, "the champion")]
     _airflow(settings, ["airflow", "db", "migrate"], [DagRun("airflow_db_migrate", None, "")])
     _airflow(
         settings, ["dags.in_order", json.dumps([(run.dag_id, run.day) for run in runs], default=str)], runs
@@ -145,6 +146,8 @@ def _airflow(settings: Settings, module: list[str], runs: list[DagRun]) -> None:
             log.write(line)
             if found := STEP.search(line):
                 print(f"  {time.monotonic() - started:6.1f} s  {found[1]}", flush=True)
+            if found := WARNING.search(line):
+                print(f"           warning: {found[1].strip()}", flush=True)
             if found := REASON.match(line):
                 reason = found[1]
     if process.wait():

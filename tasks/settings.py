@@ -7,6 +7,7 @@ The only reader of the environment and of ``settings.toml``. Order of precedence
 """
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -25,6 +26,11 @@ Quota = Annotated[int, Field(ge=1, le=10_000)]
 
 BASE = "base"
 ITEM_CHANNELS = ("swing", "popularity")
+RESERVED = {*ITEM_CHANNELS, "swing_filled", "merged", "release"}
+METHOD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+PREFIX = "TRIBUTARY_"
+# Read before the settings are: where they are, and where tests find real data.
+NO_SETTINGS = {"TRIBUTARY_SETTINGS", "TRIBUTARY_TEST_DATA"}
 
 
 class BadSettings(ValueError):
@@ -66,7 +72,7 @@ class Settings(BaseSettings):
     """All settings of Tributary; frozen."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TRIBUTARY_", env_nested_delimiter="__", frozen=True, extra="forbid"
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
     )
 
     var: Path = Field(Path("var"), description="State folder: everything that is not told otherwise.")
@@ -123,9 +129,11 @@ class Settings(BaseSettings):
         for channel in self.channels:
             if channel not in known:
                 raise ValueError(f"channels.{channel} is no method; known: {', '.join(known)}")
-        reserved = sorted({*ITEM_CHANNELS, "swing_filled", "merged"} & set(self.methods))
-        if reserved:
-            raise ValueError(f"methods.{reserved[0]} is the name of a built-in row; choose another")
+        for method in self.methods:
+            if not METHOD_NAME.fullmatch(method):
+                raise ValueError(f"methods.{method}: a name has letters, digits, _ and - only")
+            if method in RESERVED or method.startswith("champion"):
+                raise ValueError(f"methods.{method} is the name of a built-in row; choose another")
         if not self.channels:
             raise ValueError("channels is empty: name at least one channel with its quota")
         return self
@@ -160,6 +168,7 @@ def load_settings() -> Settings:
         values = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadSettings(f"cannot read the settings file {path}: {error}") from error
+    _refuse_unknown_variables()
     try:
         return Settings(**values)
     except ValidationError as error:
@@ -170,3 +179,11 @@ def load_settings() -> Settings:
         raise BadSettings(f"{where}: {message}, in {path} or TRIBUTARY_ variables{more}") from error
     except SettingsError as error:
         raise BadSettings(f"{error}; check the TRIBUTARY_ variables") from error
+
+
+def _refuse_unknown_variables() -> None:
+    for name in sorted(os.environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in NO_SETTINGS:
+            field = name[len(PREFIX) :].split("__")[0].lower()
+            if field not in Settings.model_fields:
+                raise BadSettings(f"{name}: there is no setting {field}; see tasks/settings.py")

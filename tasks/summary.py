@@ -69,7 +69,7 @@ def print_summary(summary: dict[str, Any], settings: Settings) -> None:
                 continue
             cells = [metrics.get(f"hit_rate@{k}") for k in SHOWN_KS]
             cells += [metrics.get(f"{name}@{SHOWN_KS[1]}") for name in ("base", "sup", "inc")]
-            marginal = metrics.get("marginal_hits")
+            marginal = next((v for name, v in metrics.items() if name.startswith("marginal_hits@")), None)
             rows.append(
                 [day["day"], method]
                 + ["" if cell is None else f"{cell:.4f}" for cell in cells]
@@ -102,15 +102,34 @@ def print_summary(summary: dict[str, Any], settings: Settings) -> None:
     print(f"MLflow: .venv/bin/mlflow server --backend-store-uri {settings.tracking_uri}")
 
 
+def print_figures(days: list[date], k: int, settings: Settings) -> None:
+    """Print every figure of the days at one K, over all users, with its 95% interval."""
+    lakehouse = Lakehouse(settings.lakehouse_root)
+    for day in days:
+        for row in lakehouse.read(tables.METRIC, day, part="evaluate").to_pylist():
+            if row["k"] == k and row["cohort"] == "all" and row["value"] is not None:
+                low, high = (float("nan") if row[end] is None else row[end] for end in ("low", "high"))
+                interval = f"{row['value']:9.4f} [{low:.4f}, {high:.4f}]"
+                print(f"{day}  {row['method']:<20} {row['metric']:<24} {interval}  {row['n_users']} users")
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Print the last summary again."""
-    argparse.ArgumentParser(prog="python -m tasks.summary", description=__doc__).parse_args(arguments)
+    """Print the last summary again, or every figure of its days at one K."""
+    parser = argparse.ArgumentParser(prog="python -m tasks.summary", description=__doc__)
+    parser.add_argument("--k", type=int, help="print every figure at this K with its interval")
+    options = parser.parse_args(arguments)
+    from tasks.publish import served_release
+
     try:
         settings = load_settings()
         path = Path(settings.var) / "summary.json"
         if not path.exists():
             raise LookupError(f"no {path}; run `make run` first")
-        print_summary(json.loads(path.read_text()), settings)
+        summary = json.loads(path.read_text())
+        if options.k:
+            print_figures([date.fromisoformat(day["day"]) for day in summary["days"]], options.k, settings)
+        else:
+            print_summary(summary | {"served_release": served_release(settings)}, settings)
     except (ValueError, LookupError, OSError) as error:
         print(f"make summary: {error}", file=sys.stderr)
         return 1

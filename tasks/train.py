@@ -49,14 +49,14 @@ def train(day: date, method: str, settings: Settings) -> TrainReport:
         raise UnknownMethod(f"no method {method!r} in the settings; known: {', '.join(settings.methods)}")
     lakehouse = Lakehouse(settings.lakehouse_root)
     config = settings.methods[method]
-    days = window(day - ONE_DAY, settings.window_days, source_first_day(ingested(lakehouse, day)))
+    days = training_days(lakehouse, day, settings)
+    if is_warming_up(lakehouse, day, settings):
+        return TrainReport(method, 0, 0.0, None, is_warming_up=True)
     initial = None
     if config.start == "carry_on" and _has_earlier_checkpoint(lakehouse, day, method):
         initial = read_checkpoint(lakehouse, day - ONE_DAY, method)
         days = days[-1:]
     samples = lakehouse.read_days(tables.INCREC_SAMPLE, days)
-    if samples.num_rows == 0:
-        return TrainReport(method, 0, 0.0, None, is_warming_up=True)
     model, report = train_towers(
         samples,
         read_items(lakehouse, day - ONE_DAY),
@@ -71,6 +71,17 @@ def train(day: date, method: str, settings: Settings) -> TrainReport:
     return TrainReport(
         method, samples.num_rows, report.seconds, report.epoch_losses["total"][-1], is_warming_up=False
     )
+
+
+def training_days(lakehouse: Lakehouse, day: date, settings: Settings) -> list[date]:
+    """List the days whose samples a model of ``day`` may learn from: the window that ends the day before."""
+    return window(day - ONE_DAY, settings.window_days, source_first_day(ingested(lakehouse, day)))
+
+
+def is_warming_up(lakehouse: Lakehouse, day: date, settings: Settings) -> bool:
+    """Tell whether the window before ``day`` has no samples yet. Raises MissingPartition as ``train``."""
+    days = training_days(lakehouse, day, settings)
+    return not any(lakehouse.require(tables.INCREC_SAMPLE, learned).n_rows for learned in days)
 
 
 def read_checkpoint(lakehouse: Lakehouse, day: date, method: str) -> TrainedModel:

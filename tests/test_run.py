@@ -103,6 +103,8 @@ def test_it_ends_with_a_row_per_day_and_method_the_verdicts_and_the_served_relea
             assert any(line.split()[:2] == [str(day), method] for line in output.splitlines())
     assert "served release: version" in output
     assert "daily_cycle  2026-01-05" in output
+    base_row = next(line for line in output.splitlines() if line.split()[:2] == [str(DAYS[1]), "base"])
+    assert base_row.split()[-1].isdigit()
     assert "register_release" in output
 
 
@@ -198,6 +200,51 @@ def test_no_method_can_use_a_signal_that_only_the_day_itself_holds(finished, set
     assert f"click/{DAYS[1]}/None" in changed
     assert f"increc_sample/{DAYS[1]}/None" in changed
     assert not {name for name in changed if name.startswith("checkpoint/") or str(DAYS[0]) in name}
+
+
+FUTURE = """
+import json, os, sys
+from datetime import date
+import pyarrow as pa
+from lakehouse import tables
+from lakehouse.store import Lakehouse
+from tasks import evaluate, samples
+from tasks.settings import load_settings
+settings, day = load_settings(), date(2026, 1, 5)
+lakehouse = Lakehouse(settings.lakehouse_root)
+def figures():
+    samples.construct_samples(day, settings)
+    evaluate.evaluate(day, settings)
+    rows = lakehouse.read(tables.METRIC, day, part="evaluate").to_pylist()
+    return [row for row in rows if "champion" not in row["method"] + row["metric"]], [
+        lakehouse.require(table, day).digest for table in (tables.TARGET_GROUP, tables.INCREC_SAMPLE)
+    ]
+before = figures()
+# The i2i table, histories and index of the day itself, which only a leak would read: nothing but one lie.
+item = lakehouse.read(tables.ITEM_SNAPSHOT, day)["item_id"][0].as_py()
+lie = {"trigger_item_id": [item], "target_item_id": [item + 1], "score": [1.0]}
+lie |= {"rank": [1], "n_common_users": [1]}
+lakehouse.replace(tables.I2I_TABLE, day, pa.table(lie, tables.I2I_TABLE.schema))
+lakehouse.replace(tables.USER_HISTORY, day, tables.USER_HISTORY.schema.empty_table())
+lakehouse.replace(tables.ITEM_INDEX, day, tables.ITEM_INDEX.schema.empty_table())
+assert figures() == before
+"""
+
+
+def test_samples_and_lists_of_a_day_do_not_read_its_own_i2i_table_and_histories(
+    finished, settings_file, tmp_path
+):
+    var, _ = finished
+    shutil.copytree(var / "lakehouse", tmp_path / "lakehouse")
+    done = subprocess.run(
+        [sys.executable, "-c", FUTURE],
+        cwd=REPOSITORY,
+        env=environment(settings_file, tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_a_killed_day_starts_again_and_gives_equal_digests(finished, settings_file, tmp_path):

@@ -40,7 +40,8 @@ grouped as (
 )
 
 select
-    coalesce(request_id, row_number() over (order by user_id, event_time, visit_number)) as request_id,
+    -- numbered anew: logged ids may be missing on some rows
+    row_number() over (order by user_id, event_time, request_id, visit_number) as request_id,
     user_id,
     event_time,
     exposed_item_ids

@@ -44,7 +44,7 @@ def test_scheduled_and_backfilled_runs_are_about_their_interval_in_the_zone_of_t
 
 def test_interval_of_a_manual_run_is_not_believed(steps):
     start = pendulum.datetime(2026, 1, 1, tz="Asia/Shanghai")
-    logical = pendulum.datetime(2022, 5, 3, tz="UTC")
+    logical = pendulum.datetime(2022, 5, 3, tz="Asia/Shanghai").in_timezone("UTC")
     found = steps.resolve_day(context("manual", interval_start=start, logical_date=logical))
     assert found == REPORT_DAY
 

@@ -125,13 +125,13 @@ def test_a_pause_starts_a_new_visit_where_logs_carry_no_request_ids():
     assert len(set(found["request_id"].to_pylist())) == 3
 
 
-def test_logged_request_ids_are_kept():
+def test_logged_request_ids_tell_requests_apart_without_a_pause():
     found = requests(
         exposure(1, 10, at(9), request=7),
         exposure(1, 11, at(9, 1), request=8),
         exposure(1, 12, at(9, 2), request=8),
     )
-    assert found["request_id"].to_pylist() == [7, 8]
+    assert found["request_id"].to_pylist() == [1, 2]
     assert found["exposed_item_ids"].to_pylist() == [[10], [11, 12]]
 
 

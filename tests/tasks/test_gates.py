@@ -32,6 +32,7 @@ def figure(method, metric, k, value, *, low=None, n_users=1000):
 GOOD = [
     figure("popularity", "hit_rate", 100, 0.2),
     figure("base", "hit_rate", 100, 0.3),
+    figure("merged", "hit_rate", 200, 0.4),
     figure("merged", "relative_to_champion", 200, 0.01, low=-0.02),
 ]
 GATES = """
@@ -132,13 +133,25 @@ def test_challenger_within_the_margin_of_the_champion_passes(world):
 
 
 def test_challenger_whose_interval_reaches_below_the_margin_fails(world):
-    worse = [*GOOD[:2], figure("merged", "relative_to_champion", 200, 0.01, low=-0.06)]
+    worse = [*GOOD[:3], figure("merged", "relative_to_champion", 200, 0.01, low=-0.06)]
     assert world.day(worse, champion=CHAMPION).verdict().verdict == "failed"
 
 
 def test_too_few_users_cannot_be_decided(world):
-    few = [*GOOD[:2], figure("merged", "relative_to_champion", 200, 0.01, low=-0.02, n_users=199)]
+    few = [*GOOD[:3], figure("merged", "relative_to_champion", 200, 0.01, low=-0.02, n_users=199)]
     assert world.day(few, champion=CHAMPION).verdict().verdict == "not decidable"
+
+
+def test_a_champion_with_shorter_lists_cannot_be_decided(world):
+    verdict = world.day(GOOD[:3], champion=CHAMPION).verdict()
+    assert verdict.verdict == "not decidable"
+    assert "no such list of 200" in verdict.results["champion"].detail
+
+
+def test_a_gate_on_an_unknown_k_names_those_there_are(world):
+    world.day([GOOD[0], figure("base", "hit_rate", 50, 0.2)])
+    with pytest.raises(BadGates, match=r"hit_rate@100 of base.*it has K = 50"):
+        check_gates(DAY, world.settings)
 
 
 def test_champion_of_the_day_or_later_is_no_comparison(world):
@@ -149,7 +162,7 @@ def test_champion_of_the_day_or_later_is_no_comparison(world):
 @pytest.mark.parametrize(
     ("change", "gate"),
     [
-        ({"metrics": [GOOD[0], figure("base", "hit_rate", 100, 0.23)]}, "towers"),
+        ({"metrics": [GOOD[0], figure("base", "hit_rate", 100, 0.23), GOOD[2]]}, "towers"),
         ({"recall": 0.94}, "recall"),
         ({"loss": float("nan")}, "losses"),
         ({"n_clicks": 4}, "volume"),
@@ -162,7 +175,7 @@ def test_a_figure_below_its_floor_fails(world, change, gate):
 
 
 def test_a_ratio_to_nothing_is_not_decidable(world):
-    none = [figure("popularity", "hit_rate", 100, 0.0), GOOD[1]]
+    none = [figure("popularity", "hit_rate", 100, 0.0), *GOOD[1:]]
     assert world.day(none).verdict().results["towers"].status == "not decidable"
 
 
@@ -197,6 +210,7 @@ def test_a_day_that_was_not_evaluated_is_named(world):
         ('[x]\nkind = "release"\nfigure = "a"\nfloor = 1\nroof = 2\n', "roof"),
         ('[x]\nkind = "champion"\nmethod = "m"\nk = 5\nmargin = -1\n', "margin"),
         ("[x\n", "cannot read the gates file"),
+        ("", "has no gates"),
     ],
 )
 def test_a_mistake_in_the_gates_file_is_named(tmp_path, text, message):

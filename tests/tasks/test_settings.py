@@ -59,6 +59,7 @@ def test_settings_cannot_be_changed_by_accident(settings_file):
         (MINIMAL + "[methods.x]\nlr = 1\n", r"methods\.x\.lr: Extra inputs"),
         ('[methods.other]\nvariant = "TB-Online"\n[channels]\nother = 5\n', r"methods\.base must be there"),
         (MINIMAL + "[methods.merged]\n", r"methods\.merged is the name of a built-in row"),
+        (MINIMAL + '[methods."a/b"]\n', r"methods\.a/b: a name has letters"),
         ("[evaluation]\nks = [100, 50]\n" + MINIMAL, "must be ascending"),
         ("[source]\npreset = 'netflix'\n" + MINIMAL, r"source\.preset: Input should be 'synthetic'"),
         ("this is no toml", "cannot read the settings file"),
@@ -74,6 +75,13 @@ def test_a_mistake_names_the_setting(settings_file, text, message):
 def test_a_missing_file_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("TRIBUTARY_SETTINGS", str(tmp_path / "nowhere.toml"))
     with pytest.raises(BadSettings, match=r"nowhere\.toml"):
+        load_settings()
+
+
+def test_an_unknown_environment_variable_is_refused(settings_file, monkeypatch):
+    settings_file(MINIMAL)
+    monkeypatch.setenv("TRIBUTARY_PROMOTON", "auto")
+    with pytest.raises(BadSettings, match="TRIBUTARY_PROMOTON: there is no setting promoton"):
         load_settings()
 
 
