@@ -22,12 +22,14 @@ help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 .venv/run: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable .
+	@echo "Installing the environment into .venv: a few minutes, once"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install -qq --editable .
 	@touch $@
 
 .venv/dev: .venv/run
-	$(BIN)/pip install --quiet --editable ".[dev]"
+	@echo "Installing the tools for tests into .venv"
+	@$(BIN)/pip install -qq --editable ".[dev]"
 	@touch $@
 
 run: .venv/run  ## Days of logs through the real DAG: SOURCE= DATA= FROM= TO= VAR=

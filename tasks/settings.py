@@ -121,6 +121,12 @@ class Settings(BaseSettings):
         return {**values, "var": var, **{k: values.get(k) or v for k, v in defaults.items()}}
 
     @model_validator(mode="after")
+    def _state_is_a_folder(self) -> Self:
+        if self.var.exists() and not self.var.is_dir():
+            raise ValueError(f"var is the state folder, but {self.var} is a file; name a folder")
+        return self
+
+    @model_validator(mode="after")
     def _known_methods_and_channels(self) -> Self:
         base = self.methods.get(BASE)
         if base is None or base.variant != "TB-Online":

@@ -78,6 +78,14 @@ def test_a_missing_file_is_named(monkeypatch, tmp_path):
         load_settings()
 
 
+def test_a_file_is_no_state_folder(settings_file, monkeypatch, tmp_path):
+    settings_file(MINIMAL)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TRIBUTARY_VAR", str(tmp_path / "file"))
+    with pytest.raises(BadSettings, match="is a file; name a folder"):
+        load_settings()
+
+
 def test_an_unknown_environment_variable_is_refused(settings_file, monkeypatch):
     settings_file(MINIMAL)
     monkeypatch.setenv("TRIBUTARY_PROMOTON", "auto")
