@@ -76,7 +76,6 @@ select
     coalesce(targets.target_item_ids, []::bigint[]) as target_item_ids,
     coalesce(targets.target_scenarios, []::varchar[]) as target_scenarios,
     coalesce(exposed.exposed_item_ids, []::bigint[]) as exposed_item_ids,
-    first_request.user_id is not null as has_request,
     coalesce(first_request.retrieved_item_ids, []::bigint[]) as retrieved_item_ids,
     coalesce(first_request.itg_item_ids, []::bigint[]) as itg_item_ids
 from chosen

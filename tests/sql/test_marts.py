@@ -230,7 +230,6 @@ def test_evaluation_targets_are_new_to_the_user_and_r_u_is_of_the_first_request(
     assert found["target_item_ids"].to_pylist() == [[20], [], [9]]
     assert found["target_scenarios"].to_pylist() == [["search"], [], ["home"]]
     assert found["exposed_item_ids"].to_pylist() == [[20], [30], []]
-    assert found["has_request"].to_pylist() == [True, False, False]
     assert found["retrieved_item_ids"].to_pylist() == [[50, 51], [], []]
     assert found["itg_item_ids"].to_pylist() == [[20], [], []]
 
