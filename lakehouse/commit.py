@@ -5,6 +5,7 @@ A partition is ``<table>/ds=YYYY-MM-DD/[<part_by>=<part>/]``; what counts is wha
 """
 
 import re
+from dataclasses import field
 from datetime import date
 from pathlib import PurePosixPath
 
@@ -15,6 +16,7 @@ from lakehouse.tables import Table
 
 MARKER = "_COMMIT.json"
 DAY = "ds"
+FOLDER = re.compile(rf"[\w/]+/{DAY}=\d{{4}}-\d\d-\d\d(/\w+=[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 
 
 class BrokenPartition(ValueError):
@@ -28,7 +30,8 @@ class Commit:
 
     ``files`` are names in the partition's folder. ``digest`` is that of the ordered logical rows
     (`lakehouse.digest`): equal whenever the same rows are written again. ``committed_at`` is an ISO time
-    in UTC.
+    in UTC. ``inputs`` maps the folders of the partitions that the writer had read to the digests that it
+    found; markers of before lineage was kept have none.
     """
 
     table: str
@@ -40,6 +43,7 @@ class Commit:
     schema_version: int
     committed_at: str
     meta: dict[str, str]
+    inputs: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Give the marker's content."""
@@ -69,6 +73,13 @@ def partition_folder(table: Table, day: date, part: str | None) -> str:
     return f"{folder}/{table.part_by}={part}"
 
 
+def parse_folder(folder: str) -> tuple[str, date, str | None]:
+    """Give table, day and part of a partition's folder, as `partition_folder` makes it."""
+    table, _, rest = folder.partition(f"/{DAY}=")
+    day, _, part = rest.partition("/")
+    return table, date.fromisoformat(day), part.partition("=")[2] or None
+
+
 def parse_place(marker_path: str, table: Table) -> tuple[date, str | None] | None:
     """Give day and part of a marker's path, None where the path is no marker of the table."""
     part = rf"/{table.part_by}=([^/]+)" if table.part_by else "()"
@@ -95,5 +106,9 @@ def parse_marker(content: bytes, address: str) -> Commit:
     if any(PurePosixPath(file).name != file for file in commit.files):
         raise BrokenPartition(
             f"broken commit marker {address}: it names files outside its folder: {', '.join(commit.files)}"
+        )
+    if strange := [folder for folder in commit.inputs if not FOLDER.fullmatch(folder)]:
+        raise BrokenPartition(
+            f"broken commit marker {address}: inputs that are no partitions: {', '.join(strange)}"
         )
     return commit

@@ -70,6 +70,7 @@ __all__ = [
     "Tower",
     "TowerContents",
     "open_release",
+    "remove_release",
     "verify_release",
     "write_release",
 ]
@@ -133,8 +134,7 @@ def write_release(
     folder = Path(folder)
     _check(contents)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):
-        shutil.rmtree(leftover)
+    _remove_leftovers(folder)
     new, old = (folder.parent / f".{folder.name}.{uuid.uuid4().hex}.tmp" for _ in range(2))
     new.mkdir()
     try:
@@ -157,6 +157,21 @@ def write_release(
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return manifest
+
+
+def remove_release(folder: Path) -> None:
+    """Remove a release folder, if it is there; it disappears whole, however this ends."""
+    _remove_leftovers(folder)
+    if folder.exists():
+        gone = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.tmp"
+        os.replace(folder, gone)
+        shutil.rmtree(gone)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what a killed writing or removal of the folder left."""
+    for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):
+        shutil.rmtree(leftover)
 
 
 def _check(contents: ReleaseContents) -> None:

@@ -14,9 +14,12 @@ import duckdb
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
+from lakehouse.storage import StorageError
 from lakehouse.store import DAY, Relation
 
 SQL_FOLDER = Path(__file__).resolve().parents[1] / "sql"
+# How DuckDB's message starts when it comes from a file system of Python.
+FILESYSTEM_RAISED = "Traceback (most recent call last)"
 
 
 class SqlError(ValueError):
@@ -49,6 +52,7 @@ def run_sql(
 
     Raises:
         SqlError: the file is missing, holds anything but one SELECT, or does not run.
+        StorageError: an input's files, or the temporary ones, cannot be read or written now.
     """
     path = folder / f"{name}.sql"
     if not path.is_file():
@@ -61,7 +65,8 @@ def run_sql(
                     _add_input(session, input_name, rows)
                 return _select(session, _one_select(path), parameters)
         except Exception as error:
-            raise SqlError(_describe(error, path)) from error
+            kind = StorageError if _is_storage_failure(error) else SqlError
+            raise kind(_describe(error, path)) from error
 
 
 def _configuration(spill: str, memory_limit: str | None, threads: int | None) -> dict[str, object]:
@@ -113,9 +118,18 @@ def _select(session: duckdb.DuckDBPyConnection, text: str, parameters: dict[str,
     return session.sql(text, params=parameters).to_arrow_table()
 
 
+def _is_storage_failure(error: Exception) -> bool:
+    """Tell a failing disk or network, which a retry may mend, from a wrong query and a damaged file."""
+    if str(error).startswith(FILESYSTEM_RAISED):
+        return "FileNotFoundError" not in str(error)
+    return isinstance(error, duckdb.IOException) and "No files found" not in str(error)
+
+
 def _describe(error: Exception, path: Path) -> str:
     """Put DuckDB's message, which quotes the query with a caret, on one line that names file and line."""
     message, _, excerpt = str(error).partition("\n\nLINE ")
+    if message.startswith(FILESYSTEM_RAISED):
+        message = message.rstrip().rpartition("\n")[2]
     line = f", line {excerpt.split(':')[0]}" if excerpt else ""
     return f"{path}{line}: {' '.join(message.split())}"
 

@@ -14,11 +14,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
 from lakehouse.commit import DAY, MARKER, BrokenPartition, Commit, parse_marker, parse_place, partition_folder
 from lakehouse.conform import SchemaMismatch, conform
 from lakehouse.digest import digest_rows
+from lakehouse.lineage import Reads, tell_reads, tell_write
 from lakehouse.storage import Storage, one_line
 from lakehouse.tables import Table
 
@@ -43,11 +45,17 @@ class Relation:
 
 
 class Lakehouse:
-    """The partitions of all tables below one root: a local folder or any fsspec URL."""
+    """
+    The partitions of all tables below one root: a local folder or any fsspec URL.
+
+    What is read through one instance counts as an input of what it writes later; `commit`, `days` and
+    `parts` only look.
+    """
 
     def __init__(self, root: str | Path):
         """Open the root without touching it. Raises StorageError where it cannot be one."""
         self._storage = Storage(root)
+        self._reads = Reads()
 
     @property
     def root(self) -> str:
@@ -85,8 +93,10 @@ class Lakehouse:
             schema_version=table.version,
             committed_at=datetime.now(UTC).isoformat(),
             meta=meta or {},
+            inputs=self._reads.inputs_of(folder, day),
         )
         self._storage.put(f"{folder}/{MARKER}", commit.to_json())
+        tell_write(folder, commit)
         return commit
 
     def read(
@@ -100,7 +110,9 @@ class Lakehouse:
             BrokenPartition: its marker, or a file that it names, cannot be read.
             SchemaMismatch: the table lacks one of the columns, or the partition is of another version of it.
         """
-        return self._read_commit(table, self.require(table, day, part=part), columns)
+        commit = self.require(table, day, part=part)
+        tell_reads(table, [commit])
+        return self._read_commit(table, commit, columns)
 
     def read_days(self, table: Table, days: Iterable[date], *, columns: list[str] | None = None) -> pa.Table:
         """
@@ -110,18 +122,22 @@ class Lakehouse:
         `read`; MissingPartition names every missing day.
         """
         no_rows = _placed(_schema(table, columns).empty_table(), table, None, None)
+        commits = self._require_days(table, days)
+        tell_reads(table, commits)
         pieces = [
             _placed(self._read_commit(table, commit, columns), table, commit.day, commit.part)
-            for commit in self._require_days(table, days)
+            for commit in commits
         ]
         return pa.concat_tables(pieces or [no_rows])
 
     def relation(self, table: Table, days: Iterable[date]) -> Relation:
         """Give the committed files of several days as an input for SQL. Raises as `read_days`."""
         schema = _placed(table.schema.empty_table(), table, None, None).schema
+        commits = self._require_days(table, days)
+        tell_reads(table, commits)
         files = [
             self._storage.address(f"{partition_folder(table, commit.day, commit.part)}/{file}")
-            for commit in self._require_days(table, days)
+            for commit in commits
             for file in commit.files
         ]
         return Relation(schema, table.part_by, tuple(files), self._storage.filesystem)
@@ -136,7 +152,12 @@ class Lakehouse:
         if commit is None:
             raise self._missing(table, [day], part)
         self._check_version(table, commit)
+        self._reads.add(table, commit)
         return commit
+
+    def partitions(self, table: Table) -> list[tuple[date, str | None]]:
+        """Give day and part of every committed partition, oldest first."""
+        return sorted(self._places(table, table.name), key=lambda place: (place[0], place[1] or ""))
 
     def days(self, table: Table) -> list[date]:
         """Give the days that have a committed partition, oldest first."""
@@ -146,6 +167,10 @@ class Lakehouse:
         """Give the committed values of ``part_by`` of the day, sorted."""
         places = self._places(table, f"{table.name}/{DAY}={day:%Y-%m-%d}")
         return [part for _, part in places if part is not None]
+
+    def remove(self, table: Table, day: date, *, part: str | None = None) -> None:
+        """Take a partition away, if it is there; `sweep` deletes its files after the grace period."""
+        self._storage.delete(f"{partition_folder(table, day, part)}/{MARKER}")
 
     def sweep(self, table: Table, grace: timedelta) -> int:
         """
@@ -201,6 +226,7 @@ class Lakehouse:
             raise self._missing(table, missing, None)
         for commit in commits:
             self._check_version(table, commit)
+            self._reads.add(table, commit)
         return commits
 
     def _missing(self, table: Table, days: list[date], part: str | None) -> MissingPartition:
@@ -232,13 +258,24 @@ class Lakehouse:
     def _read_file(self, path: str, schema: pa.Schema) -> pa.Table:
         try:
             return self._storage.read_parquet(path, schema.names).cast(schema)
+        except Exception:
+            return self._read_whole_file(path, schema)
+
+    def _read_whole_file(self, path: str, schema: pa.Schema) -> pa.Table:
+        """Read a file at once: a file system that fails and a damaged file raise the same types otherwise."""
+        content = self._storage.get(path)
+        if content is None:
+            raise self._broken(path, "is missing")
+        try:
+            return pq.ParquetFile(pa.BufferReader(content)).read(schema.names).cast(schema)
         except Exception as error:
-            is_missing = isinstance(error, FileNotFoundError)
-            fault = "is missing" if is_missing else f"is unreadable: {one_line(error)}"
-            raise BrokenPartition(
-                f"data file {self._storage.address(path)}, which the marker beside it names, {fault};"
-                " run the step that writes this partition again"
-            ) from error
+            raise self._broken(path, f"is unreadable: {one_line(error)}") from error
+
+    def _broken(self, path: str, fault: str) -> BrokenPartition:
+        return BrokenPartition(
+            f"data file {self._storage.address(path)}, which the marker beside it names, {fault};"
+            " run the step that writes this partition again"
+        )
 
 
 def _schema(table: Table, columns: list[str] | None) -> pa.Schema:

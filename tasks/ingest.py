@@ -130,7 +130,8 @@ def ingest_logs(day: date, settings: IngestSettings) -> IngestReport:
 
 def _refuse_another_source(lakehouse: Lakehouse, source: Source) -> None:
     days = lakehouse.days(tables.EXPOSURE)
-    if days and (there := lakehouse.require(tables.EXPOSURE, days[-1]).meta["source"]) != source.name:
+    newest = lakehouse.commit(tables.EXPOSURE, days[-1]) if days else None
+    if newest is not None and (there := newest.meta["source"]) != source.name:
         raise BadSource(
             f"the lakehouse {lakehouse.root} holds days of the source {there}, not of {source.name}; "
             "give each source a state folder (VAR) of its own"

@@ -6,13 +6,16 @@ import subprocess
 import sys
 from datetime import date, timedelta
 from pathlib import Path
+from typing import ClassVar
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from lakehouse.commit import BrokenPartition
+from lakehouse.sql import SqlError, run_sql
 from lakehouse.storage import StorageError
 from lakehouse.store import Lakehouse
 from lakehouse.tables import CLICK, TIME
@@ -181,3 +184,68 @@ def test_file_in_place_of_the_root_is_named(tmp_path: Path) -> None:
 def test_unknown_protocol_is_named() -> None:
     with pytest.raises(StorageError, match="the lakehouse root s4://bucket/x: Protocol not known: s4"):
         Lakehouse("s4://bucket/x")
+
+
+class Distant(MemoryFileSystem):
+    """A file system whose network fails a number of times when a data file is read."""
+
+    protocol = "distant"
+    store: ClassVar[dict] = {}
+    pseudo_dirs: ClassVar[list] = [""]
+    n_failures = 0
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(path.removeprefix("distant:/"))
+
+    def _fail(self, path: str) -> None:
+        if Distant.n_failures and path.endswith(".parquet"):
+            Distant.n_failures -= 1
+            raise ConnectionResetError("connection reset by peer")
+
+    def _open(self, path, mode="rb", **options):
+        if "r" in mode:
+            self._fail(path)
+        return super()._open(path, mode, **options)
+
+    def cat_file(self, path, start=None, end=None, **options):
+        self._fail(path)
+        return super().cat_file(path, start, end, **options)
+
+
+@pytest.fixture
+def distant() -> Lakehouse:
+    fsspec.register_implementation("distant", Distant, clobber=True)
+    lakehouse = Lakehouse("distant://lakehouse")
+    lakehouse.replace(CLICK, DAY, clicks(1))
+    yield lakehouse
+    Distant.n_failures = 0
+
+
+def test_network_that_fails_while_reading_is_no_broken_partition(distant: Lakehouse, tmp_path: Path) -> None:
+    (tmp_path / "all.sql").write_text("select * from click order by user_id")
+    inputs = {"click": distant.relation(CLICK, [DAY])}
+    assert run_sql("all", inputs, folder=tmp_path).num_rows == 3
+    Distant.n_failures = 100
+    with pytest.raises(StorageError, match=r"cannot read distant://.*parquet: connection reset"):
+        distant.read(CLICK, DAY)
+    with pytest.raises(StorageError, match=r"all.sql, line 1: ConnectionResetError: connection"):
+        run_sql("all", inputs, folder=tmp_path)
+
+
+def test_network_that_fails_once_while_reading_is_mended_at_once(distant: Lakehouse) -> None:
+    Distant.n_failures = 1
+    assert item_of(distant.read(CLICK, DAY)) == 1
+
+
+def test_damaged_file_under_a_query_is_no_network_failure(tmp_path: Path) -> None:
+    lakehouse = Lakehouse(tmp_path / "lakehouse")
+    lakehouse.replace(CLICK, DAY, clicks(1))
+    (tmp_path / "all.sql").write_text("select * from click order by user_id")
+    relation = lakehouse.relation(CLICK, [DAY])
+    Path(relation.files[0]).write_bytes(b"PAR1")
+    with pytest.raises(SqlError, match=r"all.sql"):
+        run_sql("all", {"click": relation}, folder=tmp_path)
+    Path(relation.files[0]).unlink()
+    with pytest.raises(SqlError, match=Path(relation.files[0]).name):
+        run_sql("all", {"click": relation}, folder=tmp_path)
