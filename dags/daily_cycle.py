@@ -1,15 +1,40 @@
 """Wire one day: logs -> tables -> samples -> models -> metrics -> release."""
 
+import sys
 from datetime import date, timedelta
 
 import pendulum
-from airflow.sdk import Asset, CronDataIntervalTimetable, dag, get_current_context, task
+from airflow.sdk import (
+    Asset,
+    BaseSensorOperator,
+    Context,
+    CronDataIntervalTimetable,
+    DeadlineAlert,
+    DeadlineReference,
+    SyncCallback,
+    dag,
+    get_current_context,
+    task,
+)
 
+from dags.alerts import run_failed, run_is_late
 from dags.steps import DAY_PARAM, RETRY_WHAT_A_RETRY_CAN_MEND, report, resolve_day, run_type, step
+from dags.turn import WAIT, is_turn_of
 from lakehouse.sources import timezone_of
 from tasks.settings import load_settings
 
-TIMEZONE = timezone_of(load_settings().source)
+SETTINGS = load_settings()
+TIMEZONE = timezone_of(SETTINGS.source)
+LONGEST_RUN = timedelta(hours=12)
+LATE = DeadlineAlert(
+    name="daily run",
+    reference=DeadlineReference.DAGRUN_QUEUED_AT,
+    interval=timedelta(hours=SETTINGS.alerts.deadline_hours),
+    callback=SyncCallback(run_is_late),
+)
+# `dags test` of Airflow 3.3.2 fails at the end of a run that has a deadline: it looks the alert up by its
+# whole definition in place of its id.
+IS_DAGS_TEST = sys.argv[1:3] == ["dags", "test"]
 
 
 def table(name: str) -> Asset:
@@ -22,6 +47,22 @@ def resolve() -> str:
     """Tell the day that the run is about."""
     with step():
         return resolve_day(get_current_context()).isoformat()
+
+
+class WaitForTurn(BaseSensorOperator):
+    """Wait for the days before and for the logs; refuse to start on top of a day that failed."""
+
+    template_fields = ("day",)
+
+    def __init__(self, *, day: str, **options):
+        """Wait for the turn of ``day``; ``options`` are those of a sensor."""
+        super().__init__(**options)
+        self.day = day
+
+    def poke(self, context: Context) -> bool:
+        """Tell whether the day may start."""
+        with step():
+            return is_turn_of(_date(self.day), context, run_type(), load_settings())
 
 
 @task(outlets=[table("exposure"), table("ranking_log"), table("item"), table("user")])
@@ -136,7 +177,9 @@ def register_release(day: str) -> None:
     max_active_runs=1,
     params={"day": DAY_PARAM},
     default_args=RETRY_WHAT_A_RETRY_CAN_MEND,
-    dagrun_timeout=timedelta(hours=12),
+    dagrun_timeout=LONGEST_RUN,
+    on_failure_callback=run_failed,
+    deadline=None if IS_DAGS_TEST else LATE,
     tags=["daily"],
     doc_md="""
 ### One day of the retrieval stage
@@ -146,10 +189,12 @@ evaluation, release, gates, registration in MLflow.
 
 - **Which day**: scheduled and backfilled runs know theirs; a manual run needs the parameter `day`.
 - **Safe to rerun**: every step replaces whole partitions; equal inputs give equal digests.
-- **Order**: a day needs the day before. Backfill oldest first, one run at a time, with dates in the source's
-  time zone: `airflow backfill create --dag-id daily_cycle --max-active-runs 1
-  --from-date 2022-05-03T00:00:00+08:00 --to-date 2022-05-05T00:00:00+08:00`.
-- **First day of a deployment**: run `prepare_window` once, it brings in the days before it.
+- **Order**: days run oldest first, one at a time. `wait_for_turn` waits while a run of another day is at work
+  and for logs that are late; it fails where the day before failed or is not there, and names it. Mend that
+  day and clear it, then clear this run.
+- **Backfill**: `make backfill FROM= TO= [REPROCESS=failed|completed]`; it brings in the days before FROM
+  first and never moves `champion`.
+- **Alerts**: a failed run, and one not done in time, are told to the log and to the webhook of the settings.
 - **Bad data, a missing partition or a wrong setting fail at once**, in one line; only what a retry can mend
   is retried.
 - **Review**: the registered model `retrieval` in MLflow; serving follows its alias `champion`, see
@@ -161,7 +206,10 @@ def daily_cycle():
     day = resolve()
     trained = train.partial(day=day).expand(method=list_methods())
     (
-        ingest_logs(day)
+        WaitForTurn(
+            task_id=WAIT, day=day, mode="reschedule", poke_interval=timedelta(minutes=1), timeout=LONGEST_RUN
+        )
+        >> ingest_logs(day)
         >> validate_data(day)
         >> build_histories(day)
         >> rebuild_swing_index(day)

@@ -5,6 +5,7 @@ from datetime import date
 import pendulum
 from airflow.sdk import chain, dag, get_current_context, task
 
+from dags.alerts import run_failed
 from dags.steps import DAY_PARAM, RETRY_WHAT_A_RETRY_CAN_MEND, report, resolve_day, step
 from tasks import prepare
 from tasks.settings import load_settings
@@ -14,8 +15,10 @@ from tasks.settings import load_settings
     schedule=None,
     start_date=pendulum.datetime(2022, 4, 1, tz="UTC"),
     max_active_runs=1,
+    is_paused_upon_creation=False,
     params={"day": DAY_PARAM},
     default_args=RETRY_WHAT_A_RETRY_CAN_MEND,
+    on_failure_callback=run_failed,
     tags=["daily"],
     doc_md="""
 ### Before the first day

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import CronTriggerTimetable, dag, task
 
+from dags.alerts import publishing_failed
 from dags.steps import RETRY_WHAT_A_RETRY_CAN_MEND, report, step
 from tasks.settings import load_settings
 
@@ -14,8 +15,10 @@ from tasks.settings import load_settings
     start_date=pendulum.datetime(2022, 4, 1, tz="UTC"),
     catchup=False,
     max_active_runs=1,
+    is_paused_upon_creation=False,
     default_args=RETRY_WHAT_A_RETRY_CAN_MEND,
     dagrun_timeout=timedelta(hours=1),
+    on_failure_callback=publishing_failed,
     tags=["serving"],
     doc_md="""
 ### Publish the champion

@@ -1,13 +1,17 @@
 """How do the DAGs call a task: which day is it, and what may be retried?"""
 
 import logging
+import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
 
 from airflow.sdk import Param, get_current_context
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from lakehouse.lineage import Traffic, watch
 
 DAY_PARAM = Param(
     None,
@@ -22,6 +26,12 @@ RETRY_WHAT_A_RETRY_CAN_MEND = {
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=10),
 }
+
+# XCom key under which a failed task leaves its error.
+REASON = "reason"
+REASONS: dict[tuple[str, str, int], str] = {}  # the same, for `dags test`, where callbacks cannot read XCom
+# Partitions that the line of figures names.
+MOST_SHOWN = 8
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +53,7 @@ def resolve_day(context: dict[str, Any]) -> date:
     dag_run = context["dag_run"]
     if day := (context.get("params") or {}).get("day"):
         return date.fromisoformat(day)
-    run_type = str(getattr(dag_run.run_type, "value", dag_run.run_type))
+    run_type = type_of(dag_run)
     if run_type in ("scheduled", "backfill") and dag_run.data_interval_start:
         zone = context["dag"].timezone
         return dag_run.data_interval_start.astimezone(zone).date()
@@ -54,7 +64,11 @@ def resolve_day(context: dict[str, Any]) -> date:
 
 def run_type() -> str:
     """Tell the type of the current run: manual, scheduled, backfill or asset_triggered."""
-    dag_run = get_current_context()["dag_run"]
+    return type_of(get_current_context()["dag_run"])
+
+
+def type_of(dag_run: Any) -> str:
+    """Tell the type of a run of the Task SDK."""
     return str(getattr(dag_run.run_type, "value", dag_run.run_type))
 
 
@@ -63,14 +77,60 @@ def step() -> Iterator[None]:
     """
     Fail at once, in one line, on all that a retry cannot mend: bad data, a missing partition, a mistake.
 
-    Errors of the operating system and the network (a server away, a full disk) are left to the retry.
+    Errors of the operating system and the network (a server away, a full disk) are left to the retry. Ends
+    the task's log with one line of figures, and keeps the reason of a failure for the alert.
     """
+    started = time.monotonic()
+    with watch() as traffic:
+        try:
+            yield
+        except AirflowSkipException:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            _keep_reason(" ".join(reason.split()))
+            if isinstance(error, OSError):
+                raise
+            raise AirflowFailException(reason) from error
+        finally:
+            log.info("%s", _figures(_task_id(), time.monotonic() - started, traffic))
+
+
+def _figures(task_id: str, seconds: float, traffic: Traffic) -> str:
+    """Tell what a task took and did, on one line."""
+    own, children = (
+        resource.getrusage(who).ru_maxrss / 2**20 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    memory = f"peak memory {own:.2f} GiB" + (f" (of a child {children:.2f} GiB)" if children else "")
+    read = f"read {len(traffic.read)} partitions, {sum(traffic.read.values()):,} rows"
+    written = [f"{folder} {n_rows:,} rows" for folder, n_rows in traffic.written.items()]
+    if len(written) > MOST_SHOWN:
+        rest = list(traffic.written.values())[MOST_SHOWN:]
+        written = [*written[:MOST_SHOWN], f"{len(rest)} more with {sum(rest):,} rows"]
+    return f"{task_id}: {seconds:.1f} s, {memory}; {read}; wrote {', '.join(written) or 'nothing'}"
+
+
+def _task_id() -> str:
+    ti = _current_ti()
+    return ti.task_id if ti else "step"
+
+
+def _keep_reason(reason: str) -> None:
+    """Leave the reason where the alert finds it; that it cannot be left must not hide it."""
+    if ti := _current_ti():
+        REASONS[ti.run_id, ti.task_id, ti.map_index] = reason
+        try:
+            ti.xcom_push(key=REASON, value=reason)
+        except Exception as error:
+            log.warning("cannot keep the reason of the failure for the alert: %s", error)
+
+
+def _current_ti() -> Any | None:
+    """Give the running task instance; None outside of a task."""
     try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:
-        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        return get_current_context()["ti"]
+    except (RuntimeError, KeyError):
+        return None
 
 
 def report(result: object) -> None:

@@ -18,6 +18,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from lakehouse.sources import SourceConfig
 from models.increc.config import IncRecConfig
 from models.swing import SwingConfig
+from tasks.alerts_config import AlertsConfig
+from tasks.retention_config import RetentionConfig
+from tasks.services_config import ServicesConfig
 from tasks.validation_config import ValidationConfig
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -104,6 +107,12 @@ class Settings(BaseSettings):
     promotion: Literal["manual", "auto"] = Field("manual", description="Who moves the alias champion.")
     experiment: str = Field("daily_cycle", min_length=1, description="MLflow experiment of the daily runs.")
     model_name: str = Field("retrieval", min_length=1, description="MLflow registered model.")
+
+    alerts: AlertsConfig = Field(
+        default_factory=AlertsConfig, description="Who hears of failed and late runs."
+    )
+    retention: RetentionConfig = Field(default_factory=RetentionConfig, description="What is kept, how long.")
+    services: ServicesConfig = Field(default_factory=ServicesConfig, description="Services beside the tasks.")
 
     n_threads: int = Field(2, ge=1, le=1024, description="Threads of one task.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the towers train.")

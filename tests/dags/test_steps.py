@@ -1,10 +1,16 @@
-"""Which day is a run about, and what fails at once?"""
+"""Which day is a run about, what fails at once, and what does a task's log end with?"""
 
-from datetime import date
+import logging
+import re
+from datetime import date, timedelta
 from types import SimpleNamespace
 
 import pendulum
+import pyarrow as pa
 import pytest
+
+from lakehouse.store import Lakehouse
+from lakehouse.tables import CLICK, quarantine
 
 REPORT_DAY = date(2022, 5, 3)
 
@@ -66,3 +72,31 @@ def test_a_mistake_fails_at_once_in_one_line(steps):
 def test_what_a_retry_can_mend_is_left_to_the_retry(steps, error):
     with pytest.raises(type(error)), steps.step():
         raise error
+
+
+def test_what_is_skipped_is_skipped(steps):
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    with pytest.raises(AirflowSkipException), steps.step():
+        raise AirflowSkipException("the source has ended")
+
+
+def test_a_task_ends_its_log_with_what_it_took_read_and_wrote(steps, tmp_path, caplog):
+    rows = pa.table({"row_number": [0, 1], "reason": ["a", "b"], "row": ["{}", "{}"]})
+    refused = quarantine(CLICK)
+    Lakehouse(tmp_path).replace(refused, REPORT_DAY, rows)
+    with caplog.at_level(logging.INFO), steps.step():
+        lakehouse = Lakehouse(tmp_path)
+        lakehouse.read(refused, REPORT_DAY)
+        for n in range(1, 11):
+            lakehouse.replace(refused, REPORT_DAY + timedelta(days=n), rows)
+    last = caplog.messages[-1]
+    assert re.match(r"step: \d+\.\d s, peak memory \d+\.\d\d GiB", last)
+    assert "; read 1 partitions, 2 rows; wrote quarantine/click/ds=2022-05-04 2 rows, " in last
+    assert last.endswith("quarantine/click/ds=2022-05-11 2 rows, 2 more with 4 rows")
+
+
+def test_a_task_that_fails_tells_its_figures_too(steps, caplog):
+    with caplog.at_level(logging.INFO), pytest.raises(OSError, match="disk full"), steps.step():
+        raise OSError("disk full")
+    assert "read 0 partitions, 0 rows; wrote nothing" in caplog.messages[-1]
