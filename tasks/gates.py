@@ -25,10 +25,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from lakehouse import tables
 from lakehouse.store import Lakehouse
 from tasks.days import ONE_DAY, ingested, source_first_day, window
+from tasks.records import PASSED
 from tasks.settings import Settings
 from tasks.train import read_checkpoint_files
 
-PASSED, FAILED = "passed", "failed"
+FAILED = "failed"
 NOT_DECIDABLE, NO_COMPARISON, WARMING_UP = "not decidable", "no comparison", "warming up"
 
 

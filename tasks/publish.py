@@ -18,12 +18,13 @@ from lakehouse.releases import Release, open_release
 from lakehouse.serving import Serving, read_serving, write_serving
 from nearline.store import OnlineStore, open_store
 from tasks import tracking
+from tasks.approval import LOCAL, NotApproved, refuse_unapproved, refuse_unfit
 from tasks.promotions import Promotion, append_promotion, now, read_promotions, served_before
 from tasks.publish_lock import LOCK_TIMEOUT_SECONDS, publish_lock
+from tasks.records import PASSED
 from tasks.settings import Settings
 from tasks.tracking import ReleaseVersion
 
-LOCAL = "local"
 USERS_PER_WRITE = 5_000
 
 
@@ -60,6 +61,7 @@ def publish_release(
 
     Raises:
         PublishLocked: another process held the lock for too long.
+        NotApproved: the version did not pass its gates and has no tag ``force_reason``.
         ReleaseCorrupt: the version's artifacts are damaged; the old release keeps serving.
         StoreUnavailable: the online store does not answer; the old release keeps serving.
         TrackingUnavailable: MLflow does not answer.
@@ -76,14 +78,13 @@ def rollback(settings: Settings, to_version: str | None = None, *, reason: str =
 
     Raises:
         NothingToRollBack: nothing served before, or ``to_version`` is what serves.
-        UnknownVersion: ``to_version`` is not registered.
+        CannotServe: the release is not registered (any more), or its artifacts are gone.
+        NotApproved: it did not pass its gates and has no tag ``force_reason``.
     """
+    if read_serving(settings.release_root) is None:
+        raise NothingToRollBack(f"nothing is served below {settings.release_root}, so nothing to roll back")
     with publish_lock(settings.release_root, LOCK_TIMEOUT_SECONDS):
         serving = read_serving(settings.release_root)
-        if serving is None:
-            raise NothingToRollBack(
-                f"nothing is served below {settings.release_root}, so nothing to roll back"
-            )
         target = to_version or served_before(read_promotions(settings.release_root), serving.version)
         if target is None:
             raise NothingToRollBack(
@@ -91,26 +92,35 @@ def rollback(settings: Settings, to_version: str | None = None, *, reason: str =
             )
         if target == serving.version:
             raise NothingToRollBack(f"version {target} serves already")
+        refuse_unfit(target, settings)
         tracking.set_champion(target, settings, actor="manual", kind="rollback", reason=reason)
         return _publish(settings)
 
 
-def approve(settings: Settings, version: str | None = None, *, reason: str = "approved") -> PublishReport:
+def approve(
+    settings: Settings, version: str | None = None, *, reason: str = "approved", force: str | None = None
+) -> PublishReport:
     """
     Promote a version as a person does, by default the challenger, and publish it; ends a rollback.
 
+    ``force`` is the reason why a version may serve that did not pass its gates; it is recorded on it.
+
     Raises:
         NothingToApprove: no version is given and there is no challenger.
-        UnknownVersion: ``version`` is not registered.
+        CannotServe: ``version`` is not registered, or its artifacts are gone.
+        NotApproved: ``version`` did not pass its gates and there is no ``force``.
     """
+    if force is not None and not force.strip():
+        raise NotApproved("FORCE is empty: give the reason why this version may serve, it is recorded")
+    if version is None:
+        challenger = tracking.challenger(settings)
+        if challenger is None:
+            raise NothingToApprove("there is no challenger: name a version, or wait for a day that passes")
+        version = challenger.version
     with publish_lock(settings.release_root, LOCK_TIMEOUT_SECONDS):
-        if version is None:
-            challenger = tracking.challenger(settings)
-            if challenger is None:
-                raise NothingToApprove(
-                    "there is no challenger: name a version, or wait for a day that passes"
-                )
-            version = challenger.version
+        refuse_unfit(version, settings, force=force)
+        if force:
+            tracking.force(version, force.strip(), settings)
         move = tracking.set_champion(version, settings, actor="manual", reason=reason)
         report = _publish(settings)
         last = read_promotions(settings.release_root)[-1]
@@ -182,6 +192,8 @@ def _publish(settings: Settings) -> PublishReport:
     with closing(open_store(settings.online_store_url)) as store:
         while True:
             serving = _serving(champion)
+            if not _is_served(serving, root, store):
+                refuse_unapproved(champion)
             folder = tracking.download_release(champion.version, root / LOCAL, settings)
             if not _is_served(serving, root, store):
                 n_users = _serve(serving, open_release(folder), root, store)
@@ -260,18 +272,19 @@ def _next_entry(champion: ReleaseVersion, promotions: list[Promotion]) -> dict[s
     last = promotions[-1] if promotions else None
     entry = {"from_version": last and last.version, "at": now()}
     move = champion.move
+    forced = "" if champion.verdict == PASSED else f"; forced: {champion.force_reason}"
     if move and move.move_id not in {promotion.move_id for promotion in promotions}:
         return entry | {
             "actor": move.actor,
             "kind": move.kind,
-            "reason": move.reason,
+            "reason": move.reason + forced,
             "move_id": move.move_id,
         }
     is_back = last is not None and _order(champion) < _order(last)
     return entry | {
         "actor": "manual",
         "kind": "rollback" if is_back else "promotion",
-        "reason": "the alias champion was moved in MLflow",
+        "reason": "the alias champion was moved in MLflow" + forced,
         "move_id": None,
     }
 

@@ -9,6 +9,7 @@ from datetime import date
 import pyarrow as pa
 
 ALL = "all"
+PASSED = "passed"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,10 @@ class DayRecord:
             "figures": dict(self.figures),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+    def missed_gates(self) -> list[str]:
+        """Name the gates that did not pass."""
+        return [row["gate"] for row in self.gates.to_pylist() if row["status"] != PASSED]
 
     def metric_rows(self, metric: str) -> list[dict[str, object]]:
         """Give the rows of one metric over all users, in the order of the methods, then K."""

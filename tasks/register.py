@@ -6,20 +6,19 @@ alias ``challenger`` if the gates passed, and ``champion`` where policy lets a r
 """
 
 import json
-import shutil
 from dataclasses import dataclass
 from datetime import date
 
 import pyarrow.compute as pc
 
 from lakehouse import tables
-from lakehouse.releases import verify_release
+from lakehouse.releases import remove_release
 from lakehouse.store import Lakehouse
 from tasks import publish, tracking
 from tasks.code_version import code_version
 from tasks.days import ONE_DAY, ingested, source_first_day, window
-from tasks.gates import NO_COMPARISON, PASSED, WARMING_UP
-from tasks.records import DayRecord, MethodRecord
+from tasks.gates import NO_COMPARISON, WARMING_UP
+from tasks.records import PASSED, DayRecord, MethodRecord
 from tasks.release import config_digest
 from tasks.settings import Settings
 from tasks.train import read_checkpoint_files
@@ -54,7 +53,7 @@ def register_release(
     Raises:
         MissingPartition: the day has no verdict.
         TrackingUnavailable: MLflow does not answer.
-        NothingStaged: there is no staged folder, e.g. because it was registered already.
+        NothingStaged: there is no staged folder, and what build_release made is not registered either.
         ReleaseCorrupt: the staged folder is not what its manifest says.
     """
     lakehouse = Lakehouse(settings.lakehouse_root)
@@ -64,18 +63,24 @@ def register_release(
     if verdict == WARMING_UP:
         return RegisterReport(verdict, logged.address, None, False, False, "warming up: no release yet")
     staged = settings.staged_root / day.isoformat()
-    if not staged.is_dir():
-        raise NothingStaged(f"no staged release of {day} in {staged}; run build_release of that day first")
     known = tracking.find_version(day, settings)
-    if verdict == NO_COMPARISON and known and known["release_digest"] == verify_release(staged).digest:
-        # A rerun of a day that is champion already: what the version was decided on stays on its page.
-        shutil.rmtree(staged)
+    is_known = known is not None and known["release_digest"] == _built_digest(lakehouse, day)
+    if not staged.is_dir() and not is_known:
+        raise NothingStaged(f"no staged release of {day} in {staged}; run build_release of that day first")
+    if is_known and (verdict == NO_COMPARISON or not staged.is_dir()):
+        # A rerun of a day that is champion already, or one whose first run ended before it could say so: what
+        # the version was decided on stays on its page.
+        remove_release(staged)
         reason = "the same release is registered already; its page is left as it was"
         return RegisterReport(verdict, logged.address, known["version"], False, False, reason)
     version = tracking.register_version(staged, record, logged.run_id, settings).version
     may, reason = _move_aliases(day, version, verdict, is_backfill, settings)
-    shutil.rmtree(staged)
+    remove_release(staged)
     return RegisterReport(verdict, logged.address, version, verdict == PASSED, may, reason)
+
+
+def _built_digest(lakehouse: Lakehouse, day: date) -> str | None:
+    return lakehouse.require(tables.METRIC, day, part="build_release").meta.get("release_digest")
 
 
 def _move_aliases(

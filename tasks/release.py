@@ -85,12 +85,12 @@ def build_release(day: date, settings: Settings) -> ReleaseReport:
         "coverage": _coverage(merged, users),
         **_compare_i2i(catalogue.i2i_table, lakehouse.read(tables.I2I_TABLE, day - ONE_DAY)),
     }
-    _write_figures(lakehouse, day, figures, len(users.ids))
+    _write_figures(lakehouse, day, figures, len(users.ids), manifest.digest)
     return ReleaseReport(folder, manifest.digest, figures)
 
 
 def config_digest(settings: Settings) -> str:
-    """Digest what shapes a day's result: the settings without places and policy, and the gates."""
+    """Digest what shapes a day's result: the settings without places, policy and operation, and the gates."""
     places = {
         "var",
         "lakehouse_root",
@@ -101,6 +101,9 @@ def config_digest(settings: Settings) -> str:
         "promotion",
         "experiment",
         "model_name",
+        "alerts",
+        "services",
+        "retention",
     }
     shaping = settings.model_dump(mode="json", exclude=places)
     shaping["source"].pop("data", None)
@@ -185,7 +188,9 @@ def _compare_i2i(today: pa.Table, yesterday: pa.Table) -> dict[str, float]:
     }
 
 
-def _write_figures(lakehouse: Lakehouse, day: date, figures: dict[str, float], n_users: int) -> None:
+def _write_figures(
+    lakehouse: Lakehouse, day: date, figures: dict[str, float], n_users: int, release_digest: str
+) -> None:
     rows = [
         {
             "method": "release",
@@ -201,5 +206,9 @@ def _write_figures(lakehouse: Lakehouse, day: date, figures: dict[str, float], n
         for name, value in figures.items()
     ]
     lakehouse.replace(
-        tables.METRIC, day, pa.Table.from_pylist(rows, tables.METRIC.schema), part="build_release"
+        tables.METRIC,
+        day,
+        pa.Table.from_pylist(rows, tables.METRIC.schema),
+        part="build_release",
+        meta={"release_digest": release_digest},
     )

@@ -8,9 +8,8 @@ the champion, Hit@K of every method, and where it all comes from.
 from collections.abc import Iterable
 
 from lakehouse.releases import Manifest
-from tasks.records import DayRecord
+from tasks.records import PASSED, DayRecord
 
-PASSED = "passed"
 HIT_RATE = "hit_rate"
 TO_CHAMPION = "relative_to_champion"
 SHOWN_METRICS = (
@@ -63,8 +62,7 @@ def key_figures(record: DayRecord) -> dict[str, str]:
 
 
 def _day_sections(record: DayRecord) -> list[str]:
-    gates = record.gates.to_pylist()
-    missed = [gate["gate"] for gate in gates if gate["status"] != PASSED]
+    gates, missed = record.gates.to_pylist(), record.missed_gates()
     summary = f"{len(gates) - len(missed)} of {len(gates)} gates passed"
     if missed:
         summary += f"; not passed: {', '.join(missed)}"

@@ -19,14 +19,16 @@ def main(arguments: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=f"move the alias champion and publish; {what}")
         command.add_argument("--version", help="version of the registered model")
         command.add_argument("--reason", default=name, help="kept in the promotion log")
+    command.add_argument("--force", metavar="REASON", help="why it may serve without having passed its gates")
     options = parser.parse_args(arguments)
     try:
         settings = load_settings()
         if options.command == "publish":
             report = publish_release(settings)
+        elif options.command == "rollback":
+            report = rollback(settings, options.version, reason=options.reason)
         else:
-            move = {"rollback": rollback, "approve": approve}[options.command]
-            report = move(settings, options.version, reason=options.reason)
+            report = approve(settings, options.version, reason=options.reason, force=options.force)
     except (ValueError, LookupError, OSError) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1

@@ -37,6 +37,7 @@ CHALLENGER, CHAMPION = "challenger", "champion"
 MODEL_FILE = Path(__file__).parents[1] / "pyfunc.py"
 MODEL_PACKAGES = ("faiss-cpu", "numba", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "torch")
 
+FORCE_REASON = "force_reason"
 _MOVE = "champion_move"
 
 
@@ -58,12 +59,18 @@ class ChampionMove:
 
 @dataclass(frozen=True)
 class ReleaseVersion:
-    """One version of the registered model; ``move`` is set when our own code made it the champion."""
+    """
+    One version of the registered model; ``move`` is set when our own code made it the champion.
+
+    ``force_reason`` is why a person lets it serve though its verdict is not ``passed``; empty without one.
+    """
 
     version: str
     day: date
     release_digest: str
     verdict: str
+    missed_gates: str
+    force_reason: str
     is_backfill: bool
     run_id: str
     artifact_address: str
@@ -157,6 +164,35 @@ def challenger(settings: Settings) -> ReleaseVersion | None:
     return _aliased(CHALLENGER, settings)
 
 
+def find_release(version: str, settings: Settings) -> ReleaseVersion:
+    """
+    Give a version of the registered model.
+
+    Raises:
+        UnknownVersion: there is none, or it is no release.
+    """
+    with connected(settings) as client:
+        return release_version(client, settings.model_name, version)
+
+
+def list_releases(settings: Settings) -> list[ReleaseVersion]:
+    """List the registered releases, newest version first."""
+    with connected(settings) as client:
+        found = client.search_model_versions(f"name = '{settings.model_name}'")
+        releases = [
+            release_version(client, settings.model_name, str(version.version))
+            for version in found
+            if "release_digest" in version.tags
+        ]
+    return sorted(releases, key=lambda release: int(release.version), reverse=True)
+
+
+def force(version: str, reason: str, settings: Settings) -> None:
+    """Record on a version why it may serve without having passed its gates."""
+    with connected(settings) as client:
+        client.set_model_version_tag(settings.model_name, version, FORCE_REASON, reason)
+
+
 def find_version(day: date, settings: Settings) -> dict[str, Any] | None:
     """Give the newest registered release of ``day`` as plain facts; None without one."""
     with connected(settings) as client:
@@ -234,6 +270,8 @@ def release_version(client: MlflowClient, name: str, version: str, *, is_new: bo
         day=date.fromisoformat(found.tags["day"]),
         release_digest=found.tags["release_digest"],
         verdict=found.tags.get("verdict", ""),
+        missed_gates=found.tags.get("missed_gates", ""),
+        force_reason=found.tags.get(FORCE_REASON, "").strip(),
         is_backfill=found.tags.get("is_backfill") == "true",
         run_id=found.run_id,
         artifact_address=client.get_model_version_download_uri(name, version),

@@ -67,6 +67,7 @@ def provenance(record: DayRecord) -> dict[str, str]:
     return {
         "day": str(record.day),
         "verdict": record.verdict,
+        "missed_gates": ", ".join(record.missed_gates()),
         "code_version": record.code_version,
         "config_digest": record.config_digest,
         "dag_run_id": record.dag_run_id or "",

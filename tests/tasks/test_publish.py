@@ -18,6 +18,7 @@ from lakehouse.releases import ReleaseCorrupt, verify_release
 from lakehouse.serving import open_served, read_serving
 from nearline.store import StoreUnavailable, open_store, read_served
 from tasks import tracking
+from tasks.approval import CannotServe, NotApproved
 from tasks.promotions import BrokenLog, append_promotion, read_promotions
 from tasks.publish import (
     NothingToApprove,
@@ -355,7 +356,7 @@ def test_rollback_to_a_named_version(settings: Settings, move_alias) -> None:
     for version in "123":
         move_alias(version)
         publish_release(settings)
-    with pytest.raises(tracking.UnknownVersion, match="no version 9"):
+    with pytest.raises(CannotServe, match=r"no version 9; releases that can serve: 3 \(2022-05-05\), 2"):
         rollback(settings, "9")
     with pytest.raises(NothingToRollBack, match="version 3 serves already"):
         rollback(settings, "3")
@@ -474,3 +475,85 @@ def test_log_sorts_by_time_even_when_the_clock_goes_back(settings: Settings, mov
     newest.write_text("{")
     with pytest.raises(BrokenLog, match="restore it"):
         read_promotions(settings.release_root)
+
+
+@pytest.fixture
+def failed(settings: Settings) -> str:
+    """A fourth version, whose gate `volume` failed."""
+    day = DAY + timedelta(days=3)
+    folder = settings.staged_root / day.isoformat()
+    write_small(folder, small_contents(9), day)
+    record = small_record(day, methods=())
+    run = tracking.log_day(record, settings)
+    return tracking.register_version(folder, record, run.run_id, settings).version
+
+
+def test_alias_on_a_version_that_failed_is_refused_with_its_gates_and_the_old_one_serves_on(
+    settings: Settings, move_alias, failed: str
+) -> None:
+    move_alias("1")
+    publish_release(settings)
+    move_alias(failed)
+    with pytest.raises(NotApproved, match=r"verdict failed \(gates not passed: volume\).*FORCE"):
+        publish_release(settings)
+    assert served(settings) == ("1", "1")
+    assert len(log(settings)) == 1
+
+
+def test_forced_version_is_served_and_its_reason_kept(settings: Settings, move_alias, failed: str) -> None:
+    move_alias("1")
+    publish_release(settings)
+    approve(settings, failed, force="the feed lost an hour, known")
+    assert read_serving(settings.release_root).version == failed
+    assert (
+        read_promotions(settings.release_root)[-1].reason == "approved; forced: the feed lost an hour, known"
+    )
+
+
+def test_tag_set_in_mlflow_forces_as_well(settings: Settings, move_alias, failed: str) -> None:
+    tracking.force(failed, "known", settings)
+    move_alias(failed)
+    assert publish_release(settings).version == failed
+    assert read_promotions(settings.release_root)[-1].reason.endswith("forced: known")
+
+
+def test_approving_a_failed_version_without_a_reason_moves_nothing(
+    settings: Settings, move_alias, failed: str
+) -> None:
+    move_alias("2")
+    with pytest.raises(NotApproved, match="gates not passed"):
+        approve(settings, failed)
+    with pytest.raises(NotApproved, match="FORCE is empty"):
+        approve(settings, failed, force="  ")
+    assert tracking.champion(settings).version == "2"
+
+
+def test_rollback_to_a_release_that_is_gone_names_those_that_can_serve(
+    settings: Settings, move_alias
+) -> None:
+    for version in "123":
+        move_alias(version)
+        publish_release(settings)
+    with tracking.connection.connected(settings) as client:
+        client.delete_model_version(settings.model_name, "2")
+    with pytest.raises(CannotServe, match=r"no version 2; releases that can serve: 3 \(.*\), 1 \("):
+        rollback(settings)
+    assert tracking.champion(settings).version == "3"
+    assert read_serving(settings.release_root).version == "3"
+
+
+def test_approving_a_version_whose_artifacts_are_gone_moves_nothing(settings: Settings, move_alias) -> None:
+    move_alias("1")
+    publish_release(settings)
+    shutil.rmtree(tracking.find_release("3", settings).artifact_address.removeprefix("file://"))
+    with pytest.raises(CannotServe, match=r"version 3 of retrieval at .* cannot be fetched"):
+        approve(settings, "3")
+    assert tracking.champion(settings).version == "1"
+    assert publish_release(settings).status == "unchanged"
+
+
+def test_rollback_of_nothing_leaves_no_trace(tmp_path: Path) -> None:
+    settings = small_settings(tmp_path / "empty")
+    with pytest.raises(NothingToRollBack):
+        rollback(settings)
+    assert not settings.release_root.exists()
