@@ -16,7 +16,11 @@ export MLFLOW_DISABLE_TELEMETRY := true
 STATE := TRIBUTARY_VAR="$(VAR)" $(if $(SOURCE),TRIBUTARY_SOURCE__PRESET="$(SOURCE)") \
 	$(if $(DATA),TRIBUTARY_SOURCE__DATA="$(DATA)")
 
-.PHONY: help run summary publish rollback approve test lint clean
+# Once `make up` has run on a state folder, every command on it talks to its services.
+SERVICES := $(VAR)/services/environment.sh
+STATE := $(if $(wildcard $(SERVICES)),. "$(SERVICES)" && )env $(STATE)
+
+.PHONY: help run summary up down status backfill publish rollback approve audit test test-faults lint clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -27,7 +31,12 @@ help:  ## List the commands
 	@$(BIN)/pip install -qq --editable .
 	@touch $@
 
-.venv/dev: .venv/run
+.venv/deploy: .venv/run
+	@echo "Installing the services into .venv"
+	@$(BIN)/pip install -qq --editable ".[deploy]"
+	@touch $@
+
+.venv/dev: .venv/deploy
 	@echo "Installing the tools for tests into .venv"
 	@$(BIN)/pip install -qq --editable ".[dev]"
 	@touch $@
@@ -39,14 +48,35 @@ run: .venv/run  ## Days of logs through the real DAG: SOURCE= DATA= FROM= TO= VA
 summary: .venv/run  ## The last run's table again, or all figures at one K with intervals: VAR= [K=]
 	@$(STATE) $(BIN)/python -m tasks.summary $(if $(K),--k "$(K)")
 
+up: .venv/deploy  ## Start PostgreSQL, Redis, MLflow and Airflow as local processes: VAR= [SOURCE= DATA=]
+	@$(STATE) $(BIN)/python -m services.up
+
+down: .venv/deploy  ## Stop them; state stays: VAR=
+	@$(STATE) $(BIN)/python -m services.down
+
+status: .venv/run  ## Days, champion, served release, stale partitions, quarantine on one screen: VAR=
+	@$(STATE) $(BIN)/python -m services.status
+
+backfill: .venv/run  ## Days through the running scheduler, oldest first: FROM= TO= [REPROCESS=failed|completed] VAR=
+	@$(STATE) $(BIN)/python -m services.backfill $(if $(FROM),--from "$(FROM)") $(if $(TO),--to "$(TO)") \
+		$(if $(REPROCESS),--reprocess "$(REPROCESS)")
+
 publish: .venv/run  ## Serve the champion now: VAR=
 	@$(STATE) $(BIN)/python -m tasks.serve publish
 
-rollback: .venv/run  ## Serve the release before the served one: VAR= [VERSION=]
-	@$(STATE) $(BIN)/python -m tasks.serve rollback $(if $(VERSION),--version "$(VERSION)")
+rollback: .venv/run  ## Serve the release before the served one: VAR= [VERSION=] [REASON=]
+	@$(STATE) $(BIN)/python -m tasks.serve rollback $(if $(VERSION),--version "$(VERSION)") \
+		$(if $(REASON),--reason "$(REASON)")
 
-approve: .venv/run  ## Make the challenger the champion and serve it: VAR= [VERSION=]
-	@$(STATE) $(BIN)/python -m tasks.serve approve $(if $(VERSION),--version "$(VERSION)")
+approve: .venv/run  ## Make the challenger the champion and serve it: VAR= [VERSION=] [REASON=] [FORCE=reason]
+	@$(STATE) $(BIN)/python -m tasks.serve approve $(if $(VERSION),--version "$(VERSION)") \
+		$(if $(REASON),--reason "$(REASON)") $(if $(FORCE),--force "$(FORCE)")
+
+audit: .venv/dev  ## Known vulnerabilities of the installed packages
+	@timeout 120 $(BIN)/pip-audit --progress-spinner off --skip-editable > .pip-audit.log 2>&1; status=$$?; \
+		grep -c "could not be audited" .pip-audit.log | sed 's/^/audit: packages that could not be looked up: /'; \
+		grep -v "could not be audited" .pip-audit.log; \
+		echo "audit: pip-audit ended with $$status; findings do not fail the build"
 
 lint: .venv/dev  ## Lint, format and import rules
 	$(BIN)/ruff check .
@@ -54,7 +84,10 @@ lint: .venv/dev  ## Lint, format and import rules
 	$(BIN)/lint-imports
 
 test: lint  ## Lint, import rules and the whole test suite
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 -m "not slow"
+
+test-faults: .venv/dev  ## The whole fault suite on real services, with its table of counts
+	$(BIN)/pytest tests/faults
 
 clean:  ## Remove the environment and caches; the state folder stays
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .pip-audit.log build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

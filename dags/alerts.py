@@ -66,7 +66,7 @@ def run_is_late(context: dict[str, Any]) -> None:
         run_id=run["dag_run_id"],
         day=_day_of_late(run),
         task_id=None,
-        reason=f"{run['state']}, not done {alerts.deadline_hours:g} h after it was queued",
+        reason=f"{run['state']}, not done {alerts.deadline_hours:g} h after the end of its day",
         log_url=None,
         advice="look in Airflow which task it is at; what serves stays as it is",
     )

@@ -95,5 +95,11 @@ def open_store(url: str) -> OnlineStore:
 def read_served(store: OnlineStore, user_id: int, list_name: str = "merged") -> Candidates | None:
     """Give the user's candidates from the served release; None when it has none for this user."""
     record = store.serving()
-    name = record and record["lists"].get(list_name)
-    return store.read(name, user_id) if name else None
+    while True:
+        name = record and record["lists"].get(list_name)
+        found = store.read(name, user_id) if name else None
+        newest = record if found else store.serving()
+        if newest == record:
+            return found
+        # Two publications went by between the two reads, and with the second one this list.
+        record = newest

@@ -24,7 +24,7 @@ class AlertsConfig(BaseModel):
         10, gt=0, le=120, description="Longest wait for the webhook; an alert not taken by then is lost."
     )
     deadline_hours: float = Field(
-        6, gt=0, le=24 * 7, description="A daily run not done this long after it was queued is told of."
+        6, gt=0, le=24 * 7, description="A run not done this long after the end of its day is told of."
     )
 
     @model_validator(mode="after")

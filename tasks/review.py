@@ -11,6 +11,7 @@ from lakehouse.releases import Manifest
 from tasks.records import PASSED, DayRecord
 
 HIT_RATE = "hit_rate"
+MOST_CHARACTERS = 5_000
 TO_CHAMPION = "relative_to_champion"
 SHOWN_METRICS = (
     "base",
@@ -31,7 +32,12 @@ def describe_day(record: DayRecord) -> str:
 
 
 def describe_release(record: DayRecord, manifest: Manifest, run_address: str) -> str:
-    """Give the page of a registered release, which links its MLflow run."""
+    """
+    Give the page of a registered release, which links its MLflow run.
+
+    A registry on PostgreSQL takes 5,000 characters: what is over is left to the run's page, whole sections
+    at a time, from the end.
+    """
     quotas = ", ".join(f"{name} {quota}" for name, quota in manifest.quotas.items())
     n_bytes = sum(entry.size for entry in manifest.files.values())
     facts = [
@@ -40,7 +46,12 @@ def describe_release(record: DayRecord, manifest: Manifest, run_address: str) ->
         ("Channels and quotas", quotas),
         ("Size", f"{n_bytes / 2**20:.1f} MiB in {len(manifest.files)} files"),
     ]
-    return "\n\n".join([*_day_sections(record), "### Release", _table(("", ""), facts)])
+    sections, release = _day_sections(record), "### Release\n\n" + _table(("", ""), facts)
+    page = "\n\n".join([*sections, release])
+    while len(page) > MOST_CHARACTERS and len(sections) > 1:
+        sections.pop()
+        page = "\n\n".join([*sections, f"The rest is on the [page of the run]({run_address}).", release])
+    return page[:MOST_CHARACTERS]
 
 
 def gate_table(record: DayRecord) -> str:
@@ -66,14 +77,7 @@ def _day_sections(record: DayRecord) -> list[str]:
     summary = f"{len(gates) - len(missed)} of {len(gates)} gates passed"
     if missed:
         summary += f"; not passed: {', '.join(missed)}"
-    sections = [f"## {record.day}: {record.verdict}", f"{summary}."]
-    if gates:
-        sections += ["### Gates", gate_table(record)]
-    sections += ["### Challenger against champion", _champion_table(record)]
-    if hit_rates := _hit_rate_table(record):
-        sections += ["### Hit@K, with 95% intervals", hit_rates]
-    if others := _other_metrics_table(record):
-        sections += ["### What the towers add", others]
+    sections = [f"## {record.day}: {record.verdict}\n\n{summary}."]
     origin = [
         ("Data docs", f"[{record.data_docs}]({record.data_docs})" if record.data_docs else "none"),
         ("Code", f"`{record.code_version}`"),
@@ -81,7 +85,14 @@ def _day_sections(record: DayRecord) -> list[str]:
         ("DAG run", f"`{record.dag_run_id}`" if record.dag_run_id else "none"),
         ("Backfill", "yes" if record.is_backfill else "no"),
     ]
-    return [*sections, "### Where it comes from", _table(("", ""), origin)]
+    tables = {
+        "Gates": gate_table(record) if gates else "",
+        "Challenger against champion": _champion_table(record),
+        "Hit@K, with 95% intervals": _hit_rate_table(record),
+        "Where it comes from": _table(("", ""), origin),
+        "What the towers add": _other_metrics_table(record),
+    }
+    return sections + [f"### {title}\n\n{table}" for title, table in tables.items() if table]
 
 
 def _champion_table(record: DayRecord) -> str:

@@ -43,12 +43,26 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         settings = load_settings()
+        refuse_services(settings)
         days = choose_days(settings, options.first, options.last)
         run_days(days, settings)
     except (ValueError, LookupError, OSError, RunFailed) as error:
         print(f"make run: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def refuse_services(settings: Settings) -> None:
+    """
+    Refuse a state folder whose days a scheduler runs: two would write its tables.
+
+    Raises:
+        RunFailed: `make up` has run on it.
+    """
+    if (settings.var / "services" / "environment.sh").exists():
+        raise RunFailed(
+            f"{settings.var} belongs to services (`make up`): use `make backfill FROM= TO=`, or a new VAR"
+        )
 
 
 def choose_days(settings: Settings, first: str | None, last: str | None) -> list[date]:

@@ -72,7 +72,7 @@ def airflow_commands() -> list[list[str]]:
     lines = [SERVICES[name]["command"] for name in AIRFLOW]
     lines += [SERVICES[name]["healthcheck"]["test"][1:] for name in AIRFLOW if name not in ONE_SHOT]
     lines += [shlex.split(line.replace("$$", "$")) for line in script]
-    return [line[1:] for line in lines if line[0] == "airflow"]
+    return [line[1:] for line in lines if line and line[0] == "airflow"]
 
 
 def test_compose_file_follows_the_compose_specification() -> None:
@@ -243,6 +243,15 @@ def test_tributary_variables_are_settings(name: str) -> None:
     assert variables
     assert [variable for variable in variables if not is_setting(variable)] == []
     assert not is_setting("TRIBUTARY_SOURCE__NONSENSE")
+
+
+def test_first_administrator_s_password_is_typed_not_an_argument() -> None:
+    (created,) = [line for line in airflow_commands() if line[:2] == ["users", "create"]]
+    assert "--password" not in created
+    script = COMPOSE["configs"]["airflow-init"]["content"]
+    assert re.search(
+        r"printf '%s\\n%s\\n'( \"\$\$AIRFLOW_ADMIN_PASSWORD\"){2} \|\s+airflow users create", script
+    )
 
 
 def test_airflow_commands_and_auth_manager_are_those_of_the_installed_airflow(tmp_path: Path) -> None:
