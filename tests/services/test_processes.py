@@ -1,6 +1,8 @@
 """What would run, and from which files: no process is started."""
 
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from configparser import RawConfigParser
 from pathlib import Path
 
@@ -27,9 +29,11 @@ PORTS = {"airflow": 1111, "mlflow": 2222, "scheduler": 3333, "postgres": 4444, "
 
 
 @pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> State:
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[State]:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    return State(tmp_path / "my var")
+    # Short, unlike pytest's own folders: it holds a socket.
+    with tempfile.TemporaryDirectory(prefix="up-") as folder:
+        yield State(Path(folder) / "my var")
 
 
 def processes(state: State, config: ServicesConfig) -> list:
