@@ -112,6 +112,14 @@ class Storage:
             except FileNotFoundError:
                 return None
 
+    def size(self, path: str) -> int:
+        """Give the bytes of a file; 0 where there is no such file any more."""
+        with self._reporting("look at", path):
+            try:
+                return self.filesystem.size(self._full(path)) or 0
+            except FileNotFoundError:
+                return 0
+
     def delete(self, path: str) -> None:
         """Delete one file, if it is still there."""
         with self._reporting("delete", path), suppress(FileNotFoundError):

@@ -173,14 +173,18 @@ class Lakehouse:
         self._storage.delete(f"{partition_folder(table, day, part)}/{MARKER}")
 
     def sweep(self, table: Table, grace: timedelta) -> int:
+        """Delete the `superseded` files; give their number."""
+        superseded = self.superseded(table, grace)
+        for path in superseded:
+            self._storage.delete(path)
+        return len(superseded)
+
+    def superseded(self, table: Table, grace: timedelta) -> dict[str, int]:
         """
-        Delete files that no marker names, once they have been superseded for the grace period.
+        Give the files, with their bytes, that no marker names since the grace period or longer.
 
         The period must be longer than the longest write and the longest read: the data file of a write in
         progress has no marker yet, and a superseded file may still be being read.
-
-        Returns:
-            The number of deleted files.
         """
         if grace < timedelta(0):
             raise ValueError(f"the grace period must not be negative, got {grace}")
@@ -189,12 +193,11 @@ class Lakehouse:
         for path in self._storage.find(table.name):
             folder, _, file = path.rpartition("/")
             files_of[folder].append(file)
-        superseded = [
-            path for folder, files in files_of.items() for path in self._superseded(folder, files, before)
-        ]
-        for path in superseded:
-            self._storage.delete(path)
-        return len(superseded)
+        return {
+            path: self._storage.size(path)
+            for folder, files in files_of.items()
+            for path in self._superseded(folder, files, before)
+        }
 
     def _superseded(self, folder: str, files: list[str], before: datetime) -> list[str]:
         """Give the files that were written before that time and superseded before it too."""
