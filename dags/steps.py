@@ -20,11 +20,13 @@ DAY_PARAM = Param(
     description="Day to process, YYYY-MM-DD. Manual runs need it; scheduled and backfilled runs know theirs.",
 )
 
+# 30 s, 1 and 2 min: a server that starts again has the time. No longer, since Airflow counts all tries that a
+# task ever had: a day that was run again several times begins with the longest pause.
 RETRY_WHAT_A_RETRY_CAN_MEND = {
-    "retries": 2,
+    "retries": 3,
     "retry_delay": timedelta(seconds=30),
     "retry_exponential_backoff": True,
-    "max_retry_delay": timedelta(minutes=10),
+    "max_retry_delay": timedelta(minutes=2),
 }
 
 # XCom key under which a failed task leaves its error.

@@ -91,4 +91,4 @@ def test_tables_and_the_release_are_outlets(parsed):
 
 
 def test_what_a_retry_can_mend_is_retried(parsed):
-    assert parsed["retries"] == [2]
+    assert parsed["retries"] == [3]

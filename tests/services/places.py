@@ -61,8 +61,10 @@ class Place:
         return session_members(Supervisor(self.state).session())
 
     def pid(self, process: str) -> int:
-        """Give the process that supervisor runs under a name now."""
-        return int((self.state.scripts / f"{process}.pid").read_text())
+        """Give the process that supervisor runs under a name now; 0 while there is none."""
+        command = [Path(sys.executable).parent / "supervisorctl", "-c", self.state.supervisor_file]
+        asked = subprocess.run([*command, "pid", process], capture_output=True, text=True, check=True)
+        return int(asked.stdout)
 
     def variables(self) -> dict[str, str]:
         """Give the environment that leads every command on the folder to its services."""

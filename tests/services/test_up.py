@@ -226,7 +226,7 @@ def test_killed_processes_are_started_again_without_what_they_left(up: Place) ->
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not any(child.is_running() for child in children))
     for name, port in names.items():
-        wait_until(lambda name=name: up.pid(name) != killed[name])
+        wait_until(lambda name=name: up.pid(name) not in (0, killed[name]))
         wait_until(lambda port=port: is_listening(up.ports[port]))
     wait_until(lambda: set(Supervisor(up.state).states().values()) == {"RUNNING"})
 
