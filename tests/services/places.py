@@ -63,8 +63,8 @@ class Place:
     def pid(self, process: str) -> int:
         """Give the process that supervisor runs under a name now; 0 while there is none."""
         command = [Path(sys.executable).parent / "supervisorctl", "-c", self.state.supervisor_file]
-        asked = subprocess.run([*command, "pid", process], capture_output=True, text=True, check=True)
-        return int(asked.stdout)
+        asked = subprocess.run([*command, "pid", process], capture_output=True, text=True, check=False)
+        return int(asked.stdout) if asked.stdout.strip().isdecimal() else 0
 
     def variables(self) -> dict[str, str]:
         """Give the environment that leads every command on the folder to its services."""
