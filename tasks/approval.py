@@ -1,5 +1,7 @@
 """May a registered version serve? One that is whole and passed its gates, or that a person forced."""
 
+from itertools import islice
+
 from lakehouse.releases import ReleaseCorrupt
 from tasks import tracking
 from tasks.records import PASSED
@@ -7,7 +9,7 @@ from tasks.settings import Settings
 from tasks.tracking import ReleaseVersion
 
 LOCAL = "local"
-MOST_NAMED = 10
+MOST_NAMED = 5
 
 
 class NotApproved(ValueError):
@@ -39,8 +41,9 @@ def refuse_unfit(version: str, settings: Settings, *, force: str | None = None) 
         return found
     except (tracking.UnknownVersion, ReleaseCorrupt) as error:
         releases = [release for release in tracking.list_releases(settings) if release.version != version]
-        fit = [release for release in releases if is_approved(release)]
-        named = ", ".join(f"{release.version} ({release.day})" for release in fit[:MOST_NAMED])
+        approved = (release for release in releases if is_approved(release))
+        fit = islice((r for r in approved if tracking.has_artifacts(r.version, settings)), MOST_NAMED)
+        named = ", ".join(f"{release.version} ({release.day})" for release in fit)
         raise CannotServe(f"{error}; releases that can serve: {named or 'none'}") from error
 
 

@@ -8,7 +8,7 @@ backfill, of a day later than any before, while no rollback is in force.
 from datetime import date
 from typing import Any
 
-from lakehouse.serving import read_serving
+from lakehouse.serving import Serving, read_serving
 from tasks import tracking
 from tasks.approval import is_approved
 from tasks.promotions import Promotion, now, read_promotions
@@ -80,7 +80,7 @@ def next_entry(champion: ReleaseVersion, promotions: list[Promotion]) -> dict[st
             "reason": move.reason + forced,
             "move_id": move.move_id,
         }
-    is_back = last is not None and _order(champion) < _order(last)
+    is_back = last is not None and order(champion) < order(last)
     return entry | {
         "actor": "manual",
         "kind": "rollback" if is_back else "promotion",
@@ -89,5 +89,6 @@ def next_entry(champion: ReleaseVersion, promotions: list[Promotion]) -> dict[st
     }
 
 
-def _order(release: ReleaseVersion | Promotion) -> tuple[date, int]:
+def order(release: ReleaseVersion | Promotion | Serving) -> tuple[date, int]:
+    """Give what orders releases: a later day is later, and of one day the later version."""
     return release.day, int(release.version)

@@ -5,7 +5,9 @@ Does the world serve what the alias champion says?
 entry in the promotion log. It is idempotent, safe to run at any time, and leaves the old release serving
 when it fails. ``<release_root>/local/<digest>/`` keeps the verified copies.
 
-One process at a time publishes, rolls back or promotes.
+One process at a time publishes, rolls back or promotes. A reader of the pointer and one of the store each see
+one whole release; the two are flipped one after the other, and a publisher that is killed in between leaves
+them on neighbouring releases until the next run.
 """
 
 import logging
@@ -19,9 +21,9 @@ from lakehouse.releases import Release, ReleaseCorrupt, open_release
 from lakehouse.serving import Serving, read_serving, write_serving
 from nearline.store import OnlineStore, open_store
 from tasks import tracking
-from tasks.approval import LOCAL, NotApproved, is_approved, refuse_unapproved, refuse_unfit
-from tasks.policy import is_rollback_in_force, next_entry
-from tasks.promotions import Promotion, append_promotion, now, read_promotions, served_before
+from tasks.approval import LOCAL, refuse_unapproved
+from tasks.policy import next_entry
+from tasks.promotions import Promotion, append_promotion, now, read_promotions
 from tasks.publish_lock import LOCK_TIMEOUT_SECONDS, publish_lock
 from tasks.settings import Settings
 from tasks.tracking import ReleaseVersion
@@ -31,14 +33,6 @@ USERS_PER_WRITE = 5_000
 log = logging.getLogger(__name__)
 
 
-class NothingToRollBack(LookupError):
-    """No release served before the one that serves now."""
-
-
-class NothingToApprove(LookupError):
-    """There is no release that could be approved."""
-
-
 @dataclass(frozen=True)
 class PublishReport:
     """
@@ -46,7 +40,7 @@ class PublishReport:
 
     ``status``: ``published``, ``unchanged`` when everything was as the alias says, ``nothing to publish``
     when there is no champion, or ``refused`` (``tasks/scheduled_publish.py``); with the last two the rest is
-    None. ``n_users`` counts the users loaded.
+    None. ``n_users`` counts the users loaded. ``note`` tells what else has changed.
     """
 
     status: Literal["published", "unchanged", "nothing to publish", "refused"]
@@ -55,6 +49,7 @@ class PublishReport:
     release_digest: str | None = None
     from_version: str | None = None
     n_users: int = 0
+    note: str = ""
 
 
 def publish_release(
@@ -71,72 +66,10 @@ def publish_release(
         StoreUnavailable: the online store does not answer; the old release keeps serving.
         TrackingUnavailable: MLflow does not answer.
     """
-    if _pointer(settings.release_root) is None and tracking.champion(settings) is None:
+    if read_pointer(settings.release_root) is None and tracking.champion(settings) is None:
         return PublishReport("nothing to publish")
     with publish_lock(settings.release_root, lock_timeout_seconds):
-        return _publish(settings)
-
-
-def rollback(settings: Settings, to_version: str | None = None, *, reason: str = "rollback") -> PublishReport:
-    """
-    Move the alias champion back, by default to the release that served before, and publish it.
-
-    From then on only a person promotes, until one does.
-
-    Raises:
-        NothingToRollBack: nothing served before, or ``to_version`` is what serves.
-        CannotServe: the release is not registered (any more), or its artifacts are gone.
-        NotApproved: it did not pass its gates and has no tag ``force_reason``.
-    """
-    if read_serving(settings.release_root) is None:
-        raise NothingToRollBack(f"nothing is served below {settings.release_root}, so nothing to roll back")
-    with publish_lock(settings.release_root, LOCK_TIMEOUT_SECONDS):
-        serving = read_serving(settings.release_root)
-        target = to_version or served_before(read_promotions(settings.release_root), serving.version)
-        if target is None:
-            raise NothingToRollBack(
-                f"no release served before version {serving.version}; name one (VERSION=)"
-            )
-        if target == serving.version:
-            raise NothingToRollBack(f"version {target} serves already")
-        refuse_unfit(target, settings)
-        tracking.set_champion(target, settings, actor="manual", kind="rollback", reason=reason)
-        return _publish(settings)
-
-
-def approve(
-    settings: Settings, version: str | None = None, *, reason: str = "approved", force: str | None = None
-) -> PublishReport:
-    """
-    Promote a version as a person does, by default the challenger, and publish it; ends a rollback.
-
-    ``force`` is the reason why a version may serve that did not pass its gates; it is recorded on it.
-
-    Raises:
-        NothingToApprove: no version is given and there is no challenger.
-        CannotServe: ``version`` is not registered, or its artifacts are gone.
-        NotApproved: ``version`` did not pass its gates and there is no ``force``.
-    """
-    if force is not None and not force.strip():
-        raise NotApproved("FORCE is empty: give the reason why this version may serve, it is recorded")
-    if version is None:
-        challenger = tracking.challenger(settings)
-        if challenger is None:
-            raise NothingToApprove("there is no challenger: name a version, or wait for a day that passes")
-        version = challenger.version
-    found = refuse_unfit(version, settings, force=force)
-    with publish_lock(settings.release_root, LOCK_TIMEOUT_SECONDS):
-        if force and not is_approved(found):
-            tracking.force(version, force.strip(), settings)
-        elif _is_settled(version, settings):
-            return _publish(settings)
-        move = tracking.set_champion(version, settings, actor="manual", reason=reason)
-        report = _publish(settings)
-        last = read_promotions(settings.release_root)[-1]
-        if last.kind == "rollback" and last.move_id != move.move_id:
-            stays = {"kind": "approval", "from_version": version, "move_id": move.move_id, "at": now()}
-            _append(settings, last, actor="manual", reason=reason, **stays)
-        return report
+        return publish_locked(settings)
 
 
 def served_release(settings: Settings) -> dict[str, Any] | None:
@@ -145,7 +78,8 @@ def served_release(settings: Settings) -> dict[str, Any] | None:
     return None if serving is None else asdict(serving) | {"day": serving.day.isoformat()}
 
 
-def _publish(settings: Settings) -> PublishReport:
+def publish_locked(settings: Settings) -> PublishReport:
+    """Publish as `publish_release`; the caller holds the publish lock."""
     champion = tracking.champion(settings)
     if champion is None:
         return PublishReport("nothing to publish")
@@ -168,7 +102,7 @@ def _publish(settings: Settings) -> PublishReport:
                 break
             champion = newest
     if from_version != champion.version:
-        _append(settings, champion, **next_entry(champion, promotions))
+        append_entry(settings, champion, **next_entry(champion, promotions))
         is_changed = True
     status = "published" if is_changed else "unchanged"
     return PublishReport(
@@ -187,14 +121,7 @@ def _serving(champion: ReleaseVersion) -> Serving:
     )
 
 
-def _is_settled(version: str, settings: Settings) -> bool:
-    """Tell whether a version serves and is the champion already, with no rollback to end."""
-    serving, champion = _pointer(settings.release_root), tracking.champion(settings)
-    versions = {known and known.version for known in (serving, champion)}
-    return versions == {version} and not is_rollback_in_force(settings)
-
-
-def _pointer(root: Path) -> Serving | None:
+def read_pointer(root: Path) -> Serving | None:
     """Read the served pointer; one that is damaged counts as none, so that it is written again."""
     try:
         return read_serving(root)
@@ -204,7 +131,7 @@ def _pointer(root: Path) -> Serving | None:
 
 
 def _is_pointed_at(serving: Serving, root: Path) -> bool:
-    pointer, wanted = _pointer(root), (serving.version, serving.release_digest)
+    pointer, wanted = read_pointer(root), (serving.version, serving.release_digest)
     return pointer is not None and (pointer.version, pointer.release_digest) == wanted
 
 
@@ -248,7 +175,8 @@ def _serve(serving: Serving, release: Release, root: Path, store: OnlineStore) -
     return len(users)
 
 
-def _append(settings: Settings, release: ReleaseVersion | Promotion, **entry: Any) -> None:
+def append_entry(settings: Settings, release: ReleaseVersion | Promotion, **entry: Any) -> None:
+    """Add an entry about a release to the promotion log."""
     promotion = Promotion(
         version=release.version, day=release.day, release_digest=release.release_digest, **entry
     )

@@ -6,6 +6,7 @@ shared file system with locks (NFS 4). Readers need no lock. The system lets go 
 however it ends.
 """
 
+import errno
 import fcntl
 import os
 import socket
@@ -18,14 +19,15 @@ from typing import TextIO
 LOCK = "publish.lock"
 LOCK_TIMEOUT_SECONDS = 600.0
 POLL_SECONDS = 0.2
+NEVER_MENDED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 class PublishLocked(TimeoutError):
     """Another process is publishing."""
 
 
-class ReleaseRootUnusable(OSError):
-    """The release root cannot be written; the message names it and what to do."""
+class ReleaseRootUnusable(ValueError):
+    """The release root may not be written; the message names it and what to do. No retry mends that."""
 
 
 @contextmanager
@@ -58,6 +60,8 @@ def _open_lock(root: Path) -> TextIO:
         root.mkdir(parents=True, exist_ok=True)
         return (root / LOCK).open("a+")
     except OSError as error:
+        if error.errno not in NEVER_MENDED:
+            raise
         raise ReleaseRootUnusable(
             f"cannot write {root / LOCK} ({error.strerror}): let this user write below {root}, "
             "or name another folder (VAR= or TRIBUTARY_RELEASE_ROOT)"

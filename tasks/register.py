@@ -85,23 +85,26 @@ def _register(lakehouse: Lakehouse, record: DayRecord, settings: Settings) -> Re
         reason = "the same release is registered already; its page is left as it was"
         return RegisterReport(verdict, logged.address, known["version"], False, False, reason)
     version = tracking.register_version(staged, record, logged.run_id, settings).version
-    may, reason = _move_aliases(day, version, verdict, record.is_backfill, settings)
+    is_challenger = _move_challenger(day, version, verdict, settings)
+    if verdict == PASSED:
+        may, reason = policy.promote_automatically(version, day, record.is_backfill, settings)
+    else:
+        may, reason = False, f"the verdict is {verdict}"
     remove_release(staged)
-    return RegisterReport(verdict, logged.address, version, verdict == PASSED, may, reason)
+    return RegisterReport(verdict, logged.address, version, is_challenger, may, reason)
 
 
 def _built_digest(lakehouse: Lakehouse, day: date) -> str | None:
     return lakehouse.require(tables.METRIC, day, part="build_release").meta.get("release_digest")
 
 
-def _move_aliases(
-    day: date, version: str, verdict: str, is_backfill: bool, settings: Settings
-) -> tuple[bool, str]:
-    """Move challenger, and champion by policy; tell whether the champion moved, and why or why not."""
-    if verdict != PASSED:
-        return False, f"the verdict is {verdict}"
-    tracking.set_challenger(version, settings)
-    return policy.promote_automatically(version, day, is_backfill, settings)
+def _move_challenger(day: date, version: str, verdict: str, settings: Settings) -> bool:
+    """Make a version that passed the challenger, unless that is of a later day; tell whether it is."""
+    challenger = tracking.challenger(settings)
+    is_challenger = verdict == PASSED and (challenger is None or challenger.day <= day)
+    if is_challenger:
+        tracking.set_challenger(version, settings)
+    return is_challenger
 
 
 def _read_record(

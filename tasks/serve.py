@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from tasks.publish import PublishReport, approve, publish_release, rollback
+from tasks.decide import approve, rollback
+from tasks.publish import PublishReport, publish_release
 from tasks.settings import load_settings
 
 
@@ -40,7 +41,8 @@ def _describe(report: PublishReport) -> str:
     if report.version is None:
         return report.status
     users = f", {report.n_users} users loaded" if report.status == "published" else ""
-    return f"{report.status}: version {report.version} of {report.day}{users}"
+    note = f"; {report.note}" if report.note else ""
+    return f"{report.status}: version {report.version} of {report.day}{users}{note}"
 
 
 if __name__ == "__main__":

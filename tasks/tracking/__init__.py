@@ -6,7 +6,7 @@ The only importer of mlflow besides the model file ``tasks/pyfunc.py``. Every fu
 """
 
 from tasks.tracking.connection import TrackingUnavailable, has_store
-from tasks.tracking.downloads import download_release
+from tasks.tracking.downloads import download_release, has_artifacts
 from tasks.tracking.origin import LoggedOrigin, find_origin
 from tasks.tracking.registry import force, note_promotion, register_version, set_challenger, set_champion
 from tasks.tracking.runs import LoggedDay, log_day
@@ -37,6 +37,7 @@ __all__ = [
     "find_release",
     "find_version",
     "force",
+    "has_artifacts",
     "has_store",
     "list_releases",
     "log_day",

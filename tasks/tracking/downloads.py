@@ -58,6 +58,17 @@ def download_release(version: str, cache_folder: Path, settings: Settings) -> Pa
     return target
 
 
+def has_artifacts(version: str, settings: Settings) -> bool:
+    """Tell whether MLflow still has a version's artifacts; they are listed, not read."""
+    with connected(settings):
+        try:
+            return bool(mlflow.artifacts.list_artifacts(f"models:/{settings.model_name}/{version}"))
+        except MlflowException as error:
+            if _is_gone(error):
+                return False
+            raise
+
+
 def _is_whole(folder: Path) -> bool:
     try:
         return folder.exists() and verify_unchanged(folder).digest == folder.name

@@ -11,6 +11,7 @@ from typing import Any
 import time_machine
 
 from tasks import (
+    decide,
     evaluate,
     gates,
     histories,
@@ -78,7 +79,7 @@ def may_promote(day: str) -> tuple[bool, str]:
 
 def roll_back(to_version: str | None = None) -> dict[str, Any]:
     """Roll back as a person does."""
-    return asdict(publish.rollback(load_settings(), to_version, reason="the fault suite"))
+    return asdict(decide.rollback(load_settings(), to_version, reason="the fault suite"))
 
 
 def move_alias(version: str) -> None:

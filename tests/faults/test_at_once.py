@@ -1,5 +1,7 @@
 """Two at once: two runs of one day, two publishers of which one is slow, a person beside a night."""
 
+import signal
+
 import pytest
 
 from tests.faults.children import Job
@@ -38,6 +40,16 @@ def test_two_registrations_at_once_make_one_version(world: World, tally: Tally):
 def test_a_slow_publisher_and_another_publish_once(world: World, tally: Tally):
     for share in (0.2, 0.97):
         hold_at(world, tally, "two publishers at once, one slow", "publish_release", share, hold_seconds=1)
+
+
+def test_an_older_day_registered_again_leaves_challenger_and_champion(world: World, tally: Tally):
+    with tally.fault("an older day again"):
+        world.restore("publish_release")
+        before = world.children.call(REGISTRY)
+        assert before["aliases"]["challenger"]["day"] == str(DAY)
+        world.finish("build_release", "register_release", day=EVE)
+        assert world.children.call(REGISTRY)["aliases"] == before["aliases"]
+        assert world.children.call(REGISTRY)["versions"] == before["versions"]
 
 
 @pytest.mark.slow
@@ -92,11 +104,12 @@ def test_a_rollback_killed_anywhere_is_in_force_or_never_was(world: World, tally
     job = Job("tests.faults.steps:roll_back", folder=str(world.var))
     (whole,) = world.children.run(job)
     assert whole.exit_code == 0
-    for number in range(1, len(whole.calls) + 1, max(1, len(whole.calls) // 60)):
+    for number in range(1, len(whole.calls) - 1, max(1, len(whole.calls) // 60)):
         with tally.fault("kill -9 during a rollback"):
             world.restore("done")
-            killed = Job(job.function, folder=job.folder, stop_at=number, action="tear")
-            world.children.run(killed)
+            job_killed = Job(job.function, folder=job.folder, stop_at=number, action="tear")
+            (killed,) = world.children.run(job_killed)
+            assert killed.exit_code == -signal.SIGKILL
             served(world.var)
             world.finish("publish_release")
             champion = world.children.call(REGISTRY)["aliases"]["champion"]["day"]

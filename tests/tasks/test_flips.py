@@ -14,7 +14,7 @@ import redis
 from lakehouse.releases import verify_release
 from lakehouse.serving import open_served, read_serving
 from nearline.store import open_store, read_served
-from tasks import publish, tracking
+from tasks import decide, publish, tracking
 from tasks.settings import Settings
 from tests.conftest import skip_or_fail
 from tests.tasks.small_releases import DAY, USERS, small_contents, small_record, small_settings, write_small
@@ -69,7 +69,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         record = small_record(methods=(), verdict="passed", code_version=version)
         run = tracking.log_day(record, settings)
         assert tracking.register_version(folder, record, run.run_id, settings).version == version
-    publish.approve(settings, "1")
+    decide.approve(settings, "1")
     return settings
 
 
@@ -93,11 +93,10 @@ def flip(settings: Settings, n_flips: int, monkeypatch: pytest.MonkeyPatch) -> N
         assert ours.recv() == "polling"
     for number in range(n_flips):
         version = VERSIONS[(number + 1) % 3]
-        if number % 4 == 3:
-            version = read_serving(settings.release_root).version
-            publish.rollback(settings, VERSIONS[int(version) % 3])
-        else:
-            publish.approve(settings, version)
+        is_back = version < read_serving(settings.release_root).version
+        (decide.rollback if is_back else decide.approve)(settings, version)
+        with closing(open_store(settings.online_store_url)) as store:
+            assert store.serving()["version"] == read_serving(settings.release_root).version == version
     stop.set()
     for process, ours in readers:
         n_reads, wrong, n_seen = ours.recv()

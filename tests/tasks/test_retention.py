@@ -12,7 +12,7 @@ from lakehouse.lineage import stale_partitions
 from lakehouse.releases import verify_release
 from lakehouse.serving import open_served, read_serving
 from lakehouse.store import Lakehouse
-from tasks import publish, tracking
+from tasks import decide, tracking
 from tasks.approval import LOCAL
 from tasks.retention import apply_retention
 from tasks.settings import BadSettings, Settings, load_settings
@@ -31,7 +31,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         run = tracking.log_day(record, settings)
         version = tracking.register_version(folder, record, run.run_id, settings).version
         if number < 3:
-            publish.approve(settings, version)
+            decide.approve(settings, version)
         else:
             tracking.download_release(version, settings.release_root / LOCAL, settings)
     tracking.set_challenger("4", settings)
@@ -77,7 +77,7 @@ def test_what_is_past_its_limit_goes_and_what_serves_or_may_serve_stays(settings
 
 
 def test_release_whose_copy_was_deleted_serves_again_after_a_rollback(settings: Settings) -> None:
-    assert publish.rollback(settings, "1").status == "published"
+    assert decide.rollback(settings, "1").status == "published"
     assert open_served(settings.release_root) is not None
 
 
