@@ -27,6 +27,7 @@ OTHER_COLOURS = ("#56B4E9", "#882255", "#999933", "#44AA99", "#AA4499", "#117733
 # In the table beside the plot, but not drawn: parts of the champion, and Swing with its gaps filled.
 NOT_DRAWN = ("champion_", "swing_filled")
 CONTROL = "_reseeded"
+DECIDING = ("merged", "champion")
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -71,7 +72,7 @@ def hit_rate_figure(record: DayRecord) -> Figure | None:
         axes.minorticks_off()
         axes.set_ylim(bottom=0)
         axes.set(xlabel="K", ylabel="Hit@K", title=f"Hit@K on {record.day}, 95% intervals")
-        _legend_by_last_value(axes)
+        _legend_by_value(axes)
     return figure
 
 
@@ -86,7 +87,7 @@ def colours_of(methods: Iterable[str]) -> dict[str, str]:
 def _line_style(method: str) -> dict[str, Any]:
     if method.endswith(CONTROL):
         return {"linewidth": 0.8, "zorder": 1}
-    if method in ("merged", "champion"):
+    if method in DECIDING:
         return {"linewidth": 2.4, "marker": "o", "markersize": 4.5, "zorder": 3}
     dashes = "--" if method in ("popularity", "swing") else "-"
     return {"linewidth": 1.3, "linestyle": dashes, "marker": "o", "markersize": 3}
@@ -103,7 +104,7 @@ def loss_figure(method: str, losses: Mapping[str, Sequence[float]]) -> Figure:
             )
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set(xlabel="epoch", ylabel="loss", title=f"{method}: training loss")
-        _legend_by_last_value(axes)
+        _legend_by_value(axes)
     return figure
 
 
@@ -113,10 +114,21 @@ def _empty_figure() -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _legend_by_last_value(axes: Axes) -> None:
-    """List the lines beside the plot in the order in which they end."""
+def _legend_by_value(axes: Axes) -> None:
+    """
+    List the lines beside the plot in their order at the last place that all reach; what a release is decided
+    by comes first, controls last.
+    """
     handles, labels = axes.get_legend_handles_labels()
-    order = sorted(range(len(handles)), key=lambda i: -handles[i].get_ydata()[-1])
+    last = min(len(handle.get_ydata()) for handle in handles) - 1
+    order = sorted(
+        range(len(handles)),
+        key=lambda i: (
+            labels[i] not in DECIDING,
+            labels[i].endswith(CONTROL),
+            -handles[i].get_ydata()[last],
+        ),
+    )
     axes.legend(
         [handles[i] for i in order],
         [labels[i] for i in order],

@@ -203,6 +203,14 @@ def test_hit_rate_plot_of_a_day_with_a_champion_has_lines_that_can_be_told_apart
     assert lines["increc"].get_linewidth() > lines["base_reseeded"].get_linewidth()
 
 
+def test_legend_begins_with_what_decides_and_ends_with_controls() -> None:
+    values = {"base_reseeded": 0.5, "increc": 0.2, "champion": 0.1, "base": 0.4, "merged": 0.3}
+    methods = tuple(MethodRecord(name, {}, metric_rows(name, value)) for name, value in values.items())
+    (axes,) = hit_rate_figure(small_record(methods=methods)).axes
+    shown = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert shown == ["merged", "champion", "base", "increc", "base_reseeded"]
+
+
 def test_a_method_has_the_same_colour_on_every_day() -> None:
     first = lines_of("popularity", "base", "merged", "wide", "mine")
     second = lines_of("merged", "champion", "mine", "swing", "base", "wide", "popularity", "increc")
