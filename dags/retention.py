@@ -25,8 +25,9 @@ from tasks.settings import load_settings
 ### Retention
 
 Once a day, far from the nightly run: deletes superseded data files, old quarantine, data docs and staged
-folders, and local copies of releases, by the limits in `[retention]` of the settings. Never what serves,
-what a rollback would serve, champion or challenger; nothing at all while MLflow is away. With the parameter
+folders, local copies of releases and, where `release_days` is set, registered releases with the runs of
+their days and all artifacts, by the limits in `[retention]` of the settings. Never what serves, what
+rollbacks would serve, champion or challenger; nothing at all while MLflow is away. With the parameter
 `dry_run` it only tells.
 """,
 )

@@ -32,6 +32,8 @@ RETRY_WHAT_A_RETRY_CAN_MEND = {
 # XCom key under which a failed task leaves its error.
 REASON = "reason"
 REASONS: dict[tuple[str, str, int], str] = {}  # the same, for `dags test`, where callbacks cannot read XCom
+# Errors of these say what, where and what to do; any other needs its traceback to be understood.
+OWN_PACKAGES = ("dags", "lakehouse", "models", "nearline", "tasks")
 # Partitions that the line of figures names.
 MOST_SHOWN = 8
 
@@ -80,22 +82,28 @@ def step() -> Iterator[None]:
     Fail at once, in one line, on all that a retry cannot mend: bad data, a missing partition, a mistake.
 
     Errors of the operating system and the network (a server away, a full disk) are left to the retry. Ends
-    the task's log with one line of figures, and keeps the reason of a failure for the alert.
+    the task's log with one line of figures, and after a failure one of its reason, which is kept for the
+    alert. Where the error is none that this project raises itself, its traceback comes before them.
     """
-    started = time.monotonic()
+    started, failure = time.monotonic(), None
     with watch() as traffic:
         try:
             yield
         except AirflowSkipException:
             raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            _keep_reason(" ".join(reason.split()))
-            if isinstance(error, OSError):
-                raise
-            raise AirflowFailException(reason) from error
+            failure = error
+            if type(error).__module__.split(".")[0] not in OWN_PACKAGES and not isinstance(error, OSError):
+                log.error("unexpected %s", type(error).__name__, exc_info=error)
         finally:
             log.info("%s", _figures(_task_id(), time.monotonic() - started, traffic))
+    if failure:
+        reason = " ".join(f"{type(failure).__name__}: {failure}".split())
+        _keep_reason(reason)
+        log.error("%s", reason)
+        if isinstance(failure, OSError):
+            raise failure
+        raise AirflowFailException(reason) from None
 
 
 def _figures(task_id: str, seconds: float, traffic: Traffic) -> str:

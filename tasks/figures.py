@@ -1,6 +1,7 @@
 """Figures of a day: Hit@K curves with their intervals, and loss curves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -12,6 +13,21 @@ from tasks.review import HIT_RATE
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; black comes last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
+# A name has its colour on every day; those without one here share the rest.
+COLOUR_OF = {
+    "merged": COLOURS[0],
+    "champion": "#000000",
+    "popularity": "#7F7F7F",
+    "swing": COLOURS[4],
+    "base": COLOURS[1],
+    "increc": COLOURS[2],
+    "increc_na": COLOURS[3],
+}
+OTHER_COLOURS = ("#56B4E9", "#882255", "#999933", "#44AA99", "#AA4499", "#117733")
+# In the table beside the plot, but not drawn: parts of the champion, and Swing with its gaps filled.
+NOT_DRAWN = ("champion_", "swing_filled")
+CONTROL = "_reseeded"
+DECIDING = ("merged", "champion")
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -29,31 +45,52 @@ STYLE = {
 
 
 def hit_rate_figure(record: DayRecord) -> Figure | None:
-    """Draw Hit@K of every method over K with its 95% interval; None when nothing was measured."""
+    """
+    Draw Hit@K over K with its 95% interval; None when nothing was measured.
+
+    Drawn are the merged list, the champion and every method; controls are thin.
+    """
     curves: dict[str, list[dict]] = {}
     for row in record.metric_rows(HIT_RATE):
-        curves.setdefault(row["method"], []).append(row)
+        if not row["method"].startswith(NOT_DRAWN):
+            curves.setdefault(row["method"], []).append(row)
     if not curves:
         return None
+    colours = colours_of(curves)
     with rc_context(STYLE):
         figure, axes = _empty_figure()
-        for number, (method, rows) in enumerate(curves.items()):
-            colour, dashes = COLOURS[number % len(COLOURS)], "-" if number < len(COLOURS) else "--"
+        for method, rows in curves.items():
             ks, values = [row["k"] for row in rows], [row["value"] for row in rows]
-            axes.plot(
-                ks, values, dashes, color=colour, marker="o", markersize=3.5, linewidth=1.6, label=method
-            )
-            if all(row["low"] is not None and row["high"] is not None for row in rows):
+            axes.plot(ks, values, color=colours[method], label=method, **_line_style(method))
+            has_band = all(row["low"] is not None and row["high"] is not None for row in rows)
+            if has_band and not method.endswith(CONTROL):
                 lows, highs = [row["low"] for row in rows], [row["high"] for row in rows]
-                axes.fill_between(ks, lows, highs, color=colour, alpha=0.12, linewidth=0)
+                axes.fill_between(ks, lows, highs, color=colours[method], alpha=0.12, linewidth=0)
         ticks = sorted({row["k"] for rows in curves.values() for row in rows})
         axes.set_xscale("log")
         axes.set_xticks(ticks, [str(k) for k in ticks])
         axes.minorticks_off()
         axes.set_ylim(bottom=0)
         axes.set(xlabel="K", ylabel="Hit@K", title=f"Hit@K on {record.day}, 95% intervals")
-        _legend_by_last_value(axes)
+        _legend_by_value(axes)
     return figure
+
+
+def colours_of(methods: Iterable[str]) -> dict[str, str]:
+    """Give each method its colour: its own, the controls' grey, else by its place among other names."""
+    methods = list(methods)
+    others = sorted(name for name in methods if name not in COLOUR_OF and not name.endswith(CONTROL))
+    found = {name: OTHER_COLOURS[place % len(OTHER_COLOURS)] for place, name in enumerate(others)}
+    return {name: COLOUR_OF.get(name) or found.get(name, "#BBBBBB") for name in methods}
+
+
+def _line_style(method: str) -> dict[str, Any]:
+    if method.endswith(CONTROL):
+        return {"linewidth": 0.8, "zorder": 1}
+    if method in DECIDING:
+        return {"linewidth": 2.4, "marker": "o", "markersize": 4.5, "zorder": 3}
+    dashes = "--" if method in ("popularity", "swing") else "-"
+    return {"linewidth": 1.3, "linestyle": dashes, "marker": "o", "markersize": 3}
 
 
 def loss_figure(method: str, losses: Mapping[str, Sequence[float]]) -> Figure:
@@ -67,7 +104,7 @@ def loss_figure(method: str, losses: Mapping[str, Sequence[float]]) -> Figure:
             )
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set(xlabel="epoch", ylabel="loss", title=f"{method}: training loss")
-        _legend_by_last_value(axes)
+        _legend_by_value(axes)
     return figure
 
 
@@ -77,10 +114,21 @@ def _empty_figure() -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _legend_by_last_value(axes: Axes) -> None:
-    """List the lines beside the plot in the order in which they end."""
+def _legend_by_value(axes: Axes) -> None:
+    """
+    List the lines beside the plot in their order at the last place that all reach; what a release is decided
+    by comes first, controls last.
+    """
     handles, labels = axes.get_legend_handles_labels()
-    order = sorted(range(len(handles)), key=lambda i: -handles[i].get_ydata()[-1])
+    last = min(len(handle.get_ydata()) for handle in handles) - 1
+    order = sorted(
+        range(len(handles)),
+        key=lambda i: (
+            labels[i] not in DECIDING,
+            labels[i].endswith(CONTROL),
+            -handles[i].get_ydata()[last],
+        ),
+    )
     axes.legend(
         [handles[i] for i in order],
         [labels[i] for i in order],

@@ -2,8 +2,8 @@
 Retention task: what is deleted, once nothing needs it any more?
 
 Partitions past the limit of their class, superseded data files, old quarantine, data docs and staged folders,
-and local copies of releases. Never what serves, what would serve after a rollback, champion or challenger.
-Registered versions stay in MLflow: a rollback may ask for any of them.
+local copies of releases, and where a limit is set registered releases with the runs of their days. Never what
+serves, what would serve after a rollback, champion or challenger.
 """
 
 import shutil
@@ -18,14 +18,18 @@ from lakehouse.store import Lakehouse
 from tasks import tracking
 from tasks.approval import LOCAL
 from tasks.expiry import Partition, days_of_tables, is_past, tables_by_name, unneeded_partitions
-from tasks.promotions import read_promotions, served_before
 from tasks.publish_lock import LOCK_TIMEOUT_SECONDS, publish_lock
+from tasks.retention_releases import needed_versions, remove_past_releases
 from tasks.settings import Settings
 
 
 @dataclass(frozen=True)
 class RetentionReport:
-    """What was deleted (with ``is_dry_run``: what would be); ``kept_releases`` are digests."""
+    """
+    What was deleted (with ``is_dry_run``: what would be); ``kept_releases`` are digests.
+
+    ``releases`` are versions of MLflow with their days, ``logged_days`` the days whose runs went.
+    """
 
     is_dry_run: bool
     superseded_files: int
@@ -33,6 +37,8 @@ class RetentionReport:
     quarantine: tuple[str, ...]
     data_docs: tuple[str, ...]
     staged: tuple[str, ...]
+    releases: tuple[str, ...]
+    logged_days: tuple[str, ...]
     local_releases: tuple[str, ...]
     kept_releases: tuple[str, ...]
 
@@ -46,9 +52,13 @@ def apply_retention(settings: Settings, *, is_dry_run: bool = False) -> Retentio
         PublishLocked: a release is being published for a long time; nothing is deleted.
     """
     if not settings.var.is_dir():
-        return RetentionReport(is_dry_run, 0, (), (), (), (), (), ())
+        return RetentionReport(is_dry_run, 0, (), (), (), (), (), (), (), ())
     limits, lakehouse = settings.retention, Lakehouse(settings.lakehouse_root)
     newest = max(lakehouse.days(tables.EXPOSURE), default=None)
+    grace = timedelta(hours=limits.superseded_grace_hours)
+    releases, logged_days = remove_past_releases(
+        settings, newest, datetime.now(UTC) - grace, is_dry_run=is_dry_run
+    )
     with publish_lock(settings.release_root, LOCK_TIMEOUT_SECONDS):
         kept = kept_releases(settings)
         copies = [path for path in _folders(settings.release_root / LOCAL) if path.name not in kept]
@@ -58,7 +68,6 @@ def apply_retention(settings: Settings, *, is_dry_run: bool = False) -> Retentio
     docs = _older(settings.var / "data_docs", newest, limits.data_docs_days)
     for folder in [] if is_dry_run else [*staged, *docs]:
         shutil.rmtree(folder)
-    grace = timedelta(hours=limits.superseded_grace_hours)
     named, n_files = tables_by_name(), 0
     expired = _expired(lakehouse, newest, settings) if newest else []
     for each in [] if is_dry_run else expired:
@@ -76,6 +85,8 @@ def apply_retention(settings: Settings, *, is_dry_run: bool = False) -> Retentio
         tuple(name for name, is_table in gone.items() if not is_table),
         tuple(folder.name for folder in docs),
         tuple(folder.name for folder in staged),
+        tuple(f"{release.version} ({release.day})" for release in releases),
+        tuple(map(str, logged_days)),
         tuple(copy.name for copy in copies),
         tuple(sorted(kept)),
     )
@@ -101,12 +112,10 @@ def kept_releases(settings: Settings) -> set[str]:
     """Give the digests whose local copies stay: in use, next in a rollback, or the newest."""
     releases = tracking.list_releases(settings)
     kept = {release.release_digest for release in releases[: settings.retention.release_local_copies]}
-    aliased = (tracking.champion(settings), tracking.challenger(settings))
-    kept |= {release.release_digest for release in aliased if release}
+    needed = needed_versions(settings, 1)
+    kept |= {release.release_digest for release in releases if release.version in needed}
     if serving := read_serving(settings.release_root):
-        before = served_before(read_promotions(settings.release_root), serving.version)
         kept.add(serving.release_digest)
-        kept |= {release.release_digest for release in releases if release.version == before}
     return kept
 
 

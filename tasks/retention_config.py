@@ -33,6 +33,18 @@ class RetentionConfig(BaseModel):
     release_local_copies: int = Field(
         5, ge=1, description="Newest registered releases whose local copies stay; those in use always do."
     )
+    release_days: Limit = Field(
+        None,
+        ge=2,
+        description="Days whose registered releases stay in MLflow, with the runs of the day and all "
+        "artifacts; unset: all of them. Never champion, challenger or what serves.",
+    )
+    releases: int = Field(
+        30, ge=1, description="Registered releases, of the latest days, that stay however old they are."
+    )
+    rollback_releases: int = Field(
+        5, ge=1, description="Releases that so many rollbacks in a row would go back to, which always stay."
+    )
     superseded_grace_hours: float = Field(
         48,
         ge=24,

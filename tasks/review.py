@@ -80,10 +80,10 @@ def _day_sections(record: DayRecord) -> list[str]:
         summary += f"; not passed: {', '.join(missed)}"
     sections = [f"## {record.day}: {record.verdict}\n\n{summary}."]
     origin = [
-        ("Data docs", f"[{record.data_docs}]({record.data_docs})" if record.data_docs else "none"),
+        ("Data docs", _address(record.data_docs) if record.data_docs else "none"),
         ("Code", f"`{record.code_version}`"),
         ("Configuration", f"`{record.config_digest}`"),
-        ("DAG run", f"`{record.dag_run_id}`" if record.dag_run_id else "none"),
+        ("DAG run", f"`{record.dag_run_id}` for {record.day}" if record.dag_run_id else "none"),
         ("Backfill", "yes" if record.is_backfill else "no"),
     ]
     tables = {
@@ -94,6 +94,11 @@ def _day_sections(record: DayRecord) -> list[str]:
         "What the towers add": _other_metrics_table(record),
     }
     return sections + [f"### {title}\n\n{table}" for title, table in tables.items() if table]
+
+
+def _address(place: str) -> str:
+    """Link what a browser can open; a path on the machine that ran the day it cannot."""
+    return f"[{place}]({place})" if place.startswith(("http://", "https://")) else f"`{place}`"
 
 
 def _champion_table(record: DayRecord) -> str:

@@ -1,13 +1,21 @@
 """What the code never does: load pickles, evaluate text, start shells."""
 
 import ast
-from collections.abc import Iterator
+import io
+import os
+import pickle
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from lakehouse.releases import Release, ReleaseCorrupt, TowerContents, open_release, verify_release
+from models.increc.model import CorruptModel, TrainedModel
 from tests.conftest import REPOSITORY
+from tests.tasks.small_releases import small_contents, write_small
+from tests.tasks.test_pyfunc import trained_tower
 
 FOLDERS = ("dags", "lakehouse", "models", "nearline", "services", "tasks")
 SOURCES = sorted(path for folder in FOLDERS for path in (REPOSITORY / folder).rglob("*.py"))
@@ -55,7 +63,71 @@ def test_it_would_be_seen(text: str) -> None:
     assert len(list(forbidden(ast.parse(text)))) == 1
 
 
-def test_an_array_file_that_is_a_pickle_is_refused(tmp_path: Path) -> None:
-    np.save(tmp_path / "evil.npy", np.array([print], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="allow_pickle=False"):
-        np.load(tmp_path / "evil.npy")
+class Payload:
+    """What a pickle of it does when it is loaded: it makes a folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_the_payload_of_these_tests_would_do_something(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Payload(tmp_path / "done")))
+    assert (tmp_path / "done").is_dir()
+
+
+@pytest.fixture(scope="module")
+def model_files() -> dict[str, bytes]:
+    return dict(trained_tower()[0].for_serving().to_files())
+
+
+def write_objects(path: Path, payload: Payload) -> None:
+    np.save(path, np.array([payload], dtype=object), allow_pickle=True)
+
+
+def write_pickle(path: Path, payload: Payload) -> None:
+    path.write_bytes(pickle.dumps(payload))
+
+
+ARRAYS: dict[str, Callable[[Release], object]] = {
+    "popular_item_ids.npy": lambda release: release.popular_item_ids,
+    "candidates/merged/item_ids.npy": lambda release: release.candidates("merged"),
+    "base/user_embeddings.npy": lambda release: release.channel("base").user_embeddings,
+}
+
+
+@pytest.mark.parametrize("write", [write_objects, write_pickle])
+@pytest.mark.parametrize("name", ARRAYS)
+def test_release_whose_array_is_a_pickle_is_refused_and_the_pickle_not_loaded(
+    tmp_path: Path, model_files: dict[str, bytes], name: str, write: Callable[[Path, Payload], None]
+) -> None:
+    ids, vectors = np.arange(3), np.zeros((3, 4), np.float32)
+    weights, config = model_files["model.safetensors"], model_files["config.json"]
+    tower = TowerContents(weights, config, ids, vectors, ids, vectors, b"index")
+    contents = small_contents(towers={"base": tower}, quotas={"swing": 5, "base": 5})
+    write_small(tmp_path / "release", contents)
+    ARRAYS[name](open_release(tmp_path / "release"))
+    write(tmp_path / "release" / name, Payload(tmp_path / "done"))
+    with pytest.raises(ValueError, match=r"Python objects|pickle"):
+        ARRAYS[name](open_release(tmp_path / "release"))
+    with pytest.raises(ReleaseCorrupt, match=f"{name} was changed"):
+        verify_release(tmp_path / "release")
+    assert not (tmp_path / "done").exists()
+
+
+def torch_bytes(payload: Payload) -> bytes:
+    file = io.BytesIO()
+    torch.save(payload, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("dump", [pickle.dumps, torch_bytes])
+def test_model_whose_weights_are_a_pickle_is_refused_and_the_pickle_not_loaded(
+    tmp_path: Path, model_files: dict[str, bytes], dump: Callable[[Payload], bytes]
+) -> None:
+    TrainedModel.from_files(model_files)
+    with pytest.raises(CorruptModel, match="are no IncRec model"):
+        TrainedModel.from_files(model_files | {"model.safetensors": dump(Payload(tmp_path / "done"))})
+    assert not (tmp_path / "done").exists()

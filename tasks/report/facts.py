@@ -133,7 +133,7 @@ class Facts:
 
     ``list_overlap`` maps each method to (K, share of equal items in its list and the champion's).
     ``no_changes`` tells why nothing can be said of what changed, else it is empty. ``new_users`` holds
-    Hit@K of the merged list and of popularity on users without a history.
+    the deciding Hit@K of the deciding method and of popularity on users without a history.
     """
 
     record: DayRecord

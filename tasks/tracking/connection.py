@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import sqlite3
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import requests
 from sqlalchemy.exc import SQLAlchemyError
 
-from tasks.settings import Settings
+from tasks.settings import BadSettings, Settings
 
 # Read when mlflow is imported or first used: no telemetry, no bars, seconds of retries, not minutes.
 for _name, _value in {
@@ -35,10 +36,16 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 PING_TIMEOUT_SECONDS = 5
+MOST_TOLD = 160
+REFUSALS = (requests.codes.unauthorized, requests.codes.forbidden)
 
 
 class TrackingUnavailable(ConnectionError):
     """MLflow does not answer; the message names the address and what to do."""
+
+
+class LoginRefused(ValueError):
+    """MLflow answers and refuses the login, which no retry mends; the message says what to set."""
 
 
 def has_store(settings: Settings) -> bool:
@@ -54,6 +61,8 @@ def connected(settings: Settings) -> Iterator[MlflowClient]:
 
     Raises:
         TrackingUnavailable: MLflow does not answer, before or while it is used.
+        LoginRefused: it does not take the user and password, or that user may not do this.
+        BadSettings: the address is none that this code uses.
     """
     uri = settings.tracking_uri
     _require_tracking(uri)
@@ -61,12 +70,15 @@ def connected(settings: Settings) -> Iterator[MlflowClient]:
     mlflow.set_registry_uri(uri)
     try:
         yield MlflowClient(uri, uri)
-    except (SQLAlchemyError, requests.RequestException) as error:
-        raise _unavailable(uri, error) from error
-    except MlflowException as error:
-        if error.error_code in ("UNAUTHENTICATED", "PERMISSION_DENIED", "TEMPORARILY_UNAVAILABLE"):
-            raise _unavailable(uri, error) from error
-        if isinstance(error.__context__, requests.RequestException | SQLAlchemyError):
+    except (SQLAlchemyError, requests.RequestException, MlflowException) as error:
+        if is_login_refused(error):
+            raise LoginRefused(
+                f"MLflow at {_without_password(uri)} refuses the login ({_short(error)}): check "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and what that user may do in MLflow"
+            ) from error
+        away = (error, error.__context__)
+        is_away = any(isinstance(each, SQLAlchemyError | requests.RequestException) for each in away)
+        if is_away or error.error_code == "TEMPORARILY_UNAVAILABLE":
             raise _unavailable(uri, error) from error
         raise
 
@@ -85,20 +97,58 @@ def _require_tracking(uri: str) -> None:
             connection.execute("pragma schema_version").fetchone()
             connection.close()
         else:
-            raise TrackingUnavailable(
+            raise BadSettings(
                 f"tracking_uri {_without_password(uri)!r} must be sqlite:///file or http://server"
             )
     except (requests.RequestException, sqlite3.Error, OSError) as error:
         raise _unavailable(uri, error) from error
 
 
+def is_login_refused(error: Exception) -> bool:
+    """Tell a refused login, of which MLflow gives several kinds of error, from a server that is away."""
+    if isinstance(error, MlflowException) and error.error_code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return True
+    for each in (error, error.__context__):
+        answer = getattr(each, "response", None)
+        if answer is not None and answer.status_code in REFUSALS:
+            return True
+    # Of several files, each of which was tried: MLflow keeps their errors as text alone.
+    return any(f"{status} Client Error" in str(error) for status in REFUSALS)
+
+
 def _unavailable(uri: str, error: Exception) -> TrackingUnavailable:
-    first_line = _without_password((str(error).strip() or repr(error)).splitlines()[0])
-    is_file = uri.startswith("sqlite")
-    advice = "check the file" if is_file else "start the server or check its user and password"
+    if uri.startswith("sqlite"):
+        return TrackingUnavailable(
+            f"MLflow's store {uri} cannot be used: {_short(error)}; check the file or set "
+            "TRIBUTARY_TRACKING_URI"
+        )
     return TrackingUnavailable(
-        f"MLflow at {_without_password(uri)} cannot be used ({first_line}): {advice}, or set tracking_uri"
+        f"MLflow does not answer at {_without_password(uri)}: {_short(error)}; start it (make up) or set "
+        "TRIBUTARY_TRACKING_URI"
     )
+
+
+def _short(error: BaseException) -> str:
+    """Give the reason in a few words: the system's for a failed connection, the status of an answer."""
+    chain = list(_chain(error))
+    for each in chain:
+        if isinstance(each, requests.Timeout):
+            return "no answer in time"
+        answer = getattr(each, "response", None)
+        if answer is not None:
+            return f"HTTP {answer.status_code} {answer.reason}"
+    for each in chain:
+        if isinstance(each, OSError) and each.strerror and each.errno:
+            return each.strerror.lower()
+    first_line = (str(error).strip() or repr(error)).splitlines()[0]
+    return _without_password(textwrap.shorten(first_line, MOST_TOLD, placeholder=" ..."))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Give an error and those that it came from, itself first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _without_password(text: str) -> str:

@@ -19,7 +19,7 @@ from lakehouse.manifest import keep_verified, verify_unchanged
 from lakehouse.releases import ReleaseCorrupt, verify_release
 from lakehouse.storage import one_line
 from tasks.settings import Settings
-from tasks.tracking.connection import connected
+from tasks.tracking.connection import connected, is_login_refused
 from tasks.tracking.versions import ReleaseVersion, release_version
 
 _STALE_SECONDS = 86_400
@@ -88,7 +88,8 @@ def _fetch(found: ReleaseVersion, folder: Path, settings: Settings) -> Path:
     except (MlflowException, OSError, KeyError) as error:
         if _is_gone(error):
             raise ReleaseCorrupt(f"{where} cannot be fetched: {_told(error, folder)}") from error
-        if isinstance(error, requests.RequestException) or error.__context__ is not None:
+        is_told_there = isinstance(error, requests.RequestException) or error.__context__ is not None
+        if is_told_there or is_login_refused(error):
             raise
         raise OSError(
             f"{where} cannot be fetched now: {_told(error, folder)}; make room, or mend its store"

@@ -39,6 +39,7 @@ from tasks.tracking.versions import (
     PROMOTION,
     ChampionMove,
     ReleaseVersion,
+    is_release,
     release_version,
 )
 
@@ -170,4 +171,5 @@ def _logged_model(client: MlflowClient, experiment: str, manifest: Manifest) -> 
 
 def _version_with_digest(client: MlflowClient, name: str, digest: str) -> ModelVersion | None:
     found = client.search_model_versions(f"name = '{name}' and tags.release_digest = '{digest}'")
-    return max(found, key=lambda version: int(version.version), default=None)
+    releases = [version for version in found if is_release(version)]
+    return max(releases, key=lambda version: int(version.version), default=None)

@@ -21,7 +21,7 @@ from tasks.settings import Settings
 from tasks.tracking.connection import connected, experiment_id
 
 REPORT, MADE_WITH, DATA_DIGEST = "report.html", "made_with.json", "data_digest."
-_DAY_RUN, _METHOD_RUN = "day", "method"
+DAY_RUN, _METHOD_RUN = "day", "method"
 _BATCH = 100
 
 
@@ -45,14 +45,14 @@ def log_day(record: DayRecord, settings: Settings) -> LoggedDay:
     with connected(settings) as client:
         experiment = experiment_id(client, settings)
         digest = record.digest()
-        earlier = client.search_runs([experiment], f"tags.kind = '{_DAY_RUN}' and tags.day = '{record.day}'")
+        earlier = client.search_runs([experiment], f"tags.kind = '{DAY_RUN}' and tags.day = '{record.day}'")
         for run in earlier:
             is_complete = run.info.status == "FINISHED" and "superseded_by" not in run.data.tags
             if is_complete and run.data.tags.get("record_digest") == digest:
                 _log(client, run.info.run_id, tags=provenance(record))
                 return LoggedDay(run.info.run_id, run_address(settings, run), is_new=False)
         parent = client.create_run(
-            experiment, run_name=str(record.day), tags={"kind": _DAY_RUN, "record_digest": digest}
+            experiment, run_name=str(record.day), tags={"kind": DAY_RUN, "record_digest": digest}
         )
         _log_parent(client, parent.info.run_id, record)
         for method in record.methods:

@@ -19,6 +19,8 @@ from tasks.tracking.connection import connected, has_store
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 CHAMPION_MOVE, FORCE_REASON, PROMOTION = "champion_move", "force_reason", "promotion"
+# Tag of a version that retention removes: it is no release any more.
+REMOVED = "removed_by_retention"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -96,7 +98,7 @@ def list_releases(settings: Settings) -> list[ReleaseVersion]:
         return []
     with connected(settings) as client:
         found = client.search_model_versions(f"name = '{settings.model_name}'")
-    releases = [_read_version(version, version.source) for version in found if _is_release(version)]
+    releases = [_read_version(version, version.source) for version in found if is_release(version)]
     return sorted(releases, key=lambda release: int(release.version), reverse=True)
 
 
@@ -106,9 +108,9 @@ def find_version(day: date, settings: Settings) -> dict[str, Any] | None:
         return None
     with connected(settings) as client:
         found = client.search_model_versions(f"name = '{settings.model_name}' and tags.day = '{day}'")
-        if not found:
+        newest = max((int(version.version) for version in found if is_release(version)), default=None)
+        if newest is None:
             return None
-        newest = max(int(version.version) for version in found)
         facts = asdict(release_version(client, settings.model_name, str(newest)))
     at = facts["registered_at"].isoformat()
     shown = {name: facts[name] for name in facts if name not in ("is_new", "move")}
@@ -128,15 +130,19 @@ def release_version(client: MlflowClient, name: str, version: str, *, is_new: bo
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         raise UnknownVersion(f"the registered model {name} has no version {version}") from error
-    if not _is_release(found):
+    if REMOVED in found.tags:
+        raise UnknownVersion(f"version {version} of {name} was removed by retention")
+    if not is_release(found):
         raise UnknownVersion(
             f"version {version} of {name} is no release: it has no tags day and release_digest"
         )
     return _read_version(found, client.get_model_version_download_uri(name, version), is_new=is_new)
 
 
-def _is_release(version: ModelVersion) -> bool:
-    return "release_digest" in version.tags and bool(_DAY.fullmatch(version.tags.get("day", "")))
+def is_release(version: ModelVersion) -> bool:
+    """Tell whether ``register_version`` made it and retention has not removed it."""
+    is_made_here = "release_digest" in version.tags and _DAY.fullmatch(version.tags.get("day", ""))
+    return bool(is_made_here) and REMOVED not in version.tags
 
 
 def _read_version(found: ModelVersion, artifact_address: str, *, is_new: bool = False) -> ReleaseVersion:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import traceback
 from datetime import date, timedelta
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import pendulum
 import pyarrow as pa
 import pytest
 
-from lakehouse.store import Lakehouse
+from lakehouse.store import Lakehouse, MissingPartition
 from lakehouse.tables import CLICK, quarantine
 
 REPORT_DAY = date(2022, 5, 3)
@@ -65,7 +66,7 @@ def test_a_mistake_fails_at_once_in_one_line(steps):
     from airflow.sdk.exceptions import AirflowFailException
 
     with pytest.raises(AirflowFailException, match=r"^ValueError: the click table is empty$"), steps.step():
-        raise ValueError("the click table is empty")
+        raise ValueError("the click\n table is empty")
 
 
 @pytest.mark.parametrize("error", [ConnectionError("server away"), OSError("disk full")])
@@ -99,4 +100,35 @@ def test_a_task_ends_its_log_with_what_it_took_read_and_wrote(steps, tmp_path, c
 def test_a_task_that_fails_tells_its_figures_too(steps, caplog):
     with caplog.at_level(logging.INFO), pytest.raises(OSError, match="disk full"), steps.step():
         raise OSError("disk full")
-    assert "read 0 partitions, 0 rows; wrote nothing" in caplog.messages[-1]
+    assert "read 0 partitions, 0 rows; wrote nothing" in caplog.messages[-2]
+    assert caplog.messages[-1] == "OSError: disk full"
+
+
+def test_the_last_line_of_a_failed_task_is_the_reason_and_no_chain_of_errors_follows(steps, caplog):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    with caplog.at_level(logging.INFO), pytest.raises(AirflowFailException) as caught, steps.step():
+        try:
+            {}["day"]
+        except KeyError as error:
+            raise MissingPartition("click has no\n2022-05-02: run build_histories") from error
+    reason = "MissingPartition: click has no 2022-05-02: run build_histories"
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [
+        ("INFO", None),
+        ("ERROR", None),
+    ]
+    assert caplog.messages[-1] == reason
+    shown = "".join(traceback.format_exception(caught.value))
+    assert shown.count("Traceback") == 1
+    assert shown.endswith(f"AirflowFailException: {reason}\n")
+
+
+def test_an_error_that_is_not_our_own_keeps_its_traceback_before_the_reason(steps, caplog):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    with caplog.at_level(logging.INFO), pytest.raises(AirflowFailException), steps.step():
+        {}["day"]
+    unexpected, figures, reason = caplog.records
+    assert unexpected.exc_info[1].args == ("day",)
+    assert figures.levelname == "INFO"
+    assert reason.getMessage() == "KeyError: 'day'"

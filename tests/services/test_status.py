@@ -104,7 +104,9 @@ def test_what_is_down_or_damaged_gives_a_line_and_the_rest_is_shown(state, tmp_p
     done = status(var, **services)
     assert done.returncode == 0, done.stderr
     assert "Airflow does not answer at http://127.0.0.1:1" in done.stdout
-    assert "MLflow at http://127.0.0.1:1 cannot be used" in done.stdout
+    assert (
+        "MLflow does not answer at http://127.0.0.1:1: connection refused; start it (make up)" in done.stdout
+    )
     assert "SERVING.json cannot be read" in " ".join(done.stdout.split())
     assert "2026-01-09  -        unreadable" in done.stdout
     assert "2026-01-10  -        passed" in done.stdout

@@ -11,6 +11,7 @@ import pytest
 from lakehouse import tables
 from lakehouse.store import Lakehouse
 from tasks import tracking
+from tasks.figures import hit_rate_figure
 from tasks.records import COMPARED, ChampionStatus, Deciding, MethodRecord
 from tasks.release import shaping_settings
 from tasks.report import Facts, collect_facts, made_with, render_report
@@ -170,6 +171,50 @@ def test_page_opens_by_itself_and_nothing_from_outside_is_run(lakehouse: Lakehou
     assert all(address.startswith("data:image/png;base64,") for address in images)
     assert "http://" not in html
     assert "The champion's record is gone" in page.text
+
+
+def test_sentences_have_their_spaces_and_name_what_they_are_about(lakehouse: Lakehouse, tmp_path) -> None:
+    settings = small_settings(tmp_path / "var")
+    methods = (*compared_record().methods, MethodRecord("popularity", {}, metric_rows("popularity", 0.24)))
+    text = Page(render_report(collect_facts(compared_record(methods=methods), lakehouse, settings))).text
+    assert "is above -5.0 % (dashed). Grey: fewer than 200 users" in text
+    assert "Users without a history: Hit@100 of merged is 0.1200, of popularity 0.0800." in text
+    first = small_record(methods=(), is_backfill=True)
+    text = Page(render_report(collect_facts(first, lakehouse, settings))).text
+    assert "There is no champion yet. Made by a backfill: it is never promoted automatically." in text
+
+
+DRAWN = ("merged", "champion", "popularity", "swing", "base", "increc", "increc_na", "base_reseeded")
+
+
+def lines_of(*names: str) -> dict[str, object]:
+    """The lines that a day with these methods draws, by name."""
+    methods = tuple(MethodRecord(name, {}, metric_rows(name, 0.3)) for name in names)
+    (axes,) = hit_rate_figure(small_record(methods=methods)).axes
+    return {line.get_label(): line for line in axes.lines}
+
+
+def test_hit_rate_plot_of_a_day_with_a_champion_has_lines_that_can_be_told_apart() -> None:
+    lines = lines_of(*DRAWN, "champion_as_served", "champion_base", "champion_swing", "swing_filled")
+    assert set(lines) == set(DRAWN)
+    colours = [line.get_color() for line in lines.values()]
+    assert len(set(colours)) == len(colours)
+    assert lines["merged"].get_linewidth() > lines["increc"].get_linewidth()
+    assert lines["increc"].get_linewidth() > lines["base_reseeded"].get_linewidth()
+
+
+def test_legend_begins_with_what_decides_and_ends_with_controls() -> None:
+    values = {"base_reseeded": 0.5, "increc": 0.2, "champion": 0.1, "base": 0.4, "merged": 0.3}
+    methods = tuple(MethodRecord(name, {}, metric_rows(name, value)) for name, value in values.items())
+    (axes,) = hit_rate_figure(small_record(methods=methods)).axes
+    shown = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert shown == ["merged", "champion", "base", "increc", "base_reseeded"]
+
+
+def test_a_method_has_the_same_colour_on_every_day() -> None:
+    first = lines_of("popularity", "base", "merged", "wide", "mine")
+    second = lines_of("merged", "champion", "mine", "swing", "base", "wide", "popularity", "increc")
+    assert all(line.get_color() == second[name].get_color() for name, line in first.items())
 
 
 def test_equal_facts_give_equal_pages_whoever_ran_the_day(lakehouse: Lakehouse, tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """Retention: what is past its limit goes, what serves or may serve stays."""
 
 import json
-from datetime import date, timedelta
+import sqlite3
+import time
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,8 +16,11 @@ from lakehouse.releases import verify_release
 from lakehouse.serving import open_served, read_serving
 from lakehouse.store import Lakehouse
 from tasks import decide, tracking
-from tasks.approval import LOCAL
+from tasks.approval import LOCAL, CannotServe
+from tasks.promotions import Promotion
 from tasks.retention import apply_retention
+from tasks.retention_config import RetentionConfig
+from tasks.retention_releases import past_releases, rollback_targets
 from tasks.settings import BadSettings, Settings, load_settings
 from tests.tasks.small_releases import DAY, small_contents, small_record, small_settings, write_small
 
@@ -79,6 +85,82 @@ def test_what_is_past_its_limit_goes_and_what_serves_or_may_serve_stays(settings
 def test_release_whose_copy_was_deleted_serves_again_after_a_rollback(settings: Settings) -> None:
     assert decide.rollback(settings, "1").status == "published"
     assert open_served(settings.release_root) is not None
+
+
+def aged_in_mlflow(settings: Settings) -> None:
+    """Make what MLflow holds a month old."""
+    ago = int((time.time() - 30 * 86_400) * 1000)
+    with closing(sqlite3.connect(settings.var / "mlflow.db")) as store, store:
+        store.execute("update model_versions set creation_time = ?", (ago,))
+        store.execute("update runs set start_time = ?", (ago,))
+
+
+def logged(settings: Settings) -> tuple[set[str], set[int]]:
+    """Versions that are there, and the days with a run, counted from the first."""
+    versions = {release.version for release in tracking.list_releases(settings)}
+    return versions, {(day - DAY).days for day in tracking.list_logged_days(settings)}
+
+
+def test_releases_past_the_limit_leave_mlflow_and_a_rollback_to_one_names_those_that_can_serve(
+    settings: Settings,
+) -> None:
+    # 1 serves and is champion, 4 is challenger, 6 is the newest; 5 is among the newest two.
+    limits = {"release_days": 5, "releases": 2, "release_local_copies": 1}
+    limited = settings.model_copy(update={"retention": RetentionConfig(**limits)})
+    lakehouse = Lakehouse(settings.lakehouse_root)
+    lakehouse.replace(tables.EXPOSURE, DAY + timedelta(days=12), tables.EXPOSURE.schema.empty_table())
+    assert apply_retention(limited).releases == ()
+    aged_in_mlflow(settings)
+    assert apply_retention(settings).releases == ()
+    models = settings.var / "mlartifacts" / "models"
+    size = n_bytes(models)
+    report = apply_retention(limited, is_dry_run=True)
+    assert report.releases == (f"2 ({DAY + timedelta(days=1)})", f"3 ({DAY + timedelta(days=2)})")
+    assert logged(settings) == (set("123456"), set(range(6)))
+    assert n_bytes(models) == size
+    tracking.mark_removed(["2"], settings)  # as far as a removal got that was killed
+    done = apply_retention(limited)
+    assert (done.releases, done.logged_days) == (report.releases[1:], report.logged_days)
+    assert logged(settings) == (set("1456"), {0, 3, 4, 5})
+    assert n_bytes(models) == pytest.approx(size * 4 / 6, rel=0.01)
+    assert apply_retention(limited).releases == tuple(tracking.list_removed(settings)) == ()
+    with pytest.raises(CannotServe, match=r"no version 3; .* can serve: 6 \(.*\), 5 \(.*\), 4 \(.*\), 1 "):
+        decide.rollback(limited, "3")
+    assert read_serving(settings.release_root).version == "1"
+    assert decide.approve(limited, "4", reason="it can").status == "published"
+
+
+def n_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def release(version: int, day: int, **changes: object) -> tracking.ReleaseVersion:
+    names = tracking.ReleaseVersion.__dataclass_fields__
+    given = dict.fromkeys(names, "") | {"version": str(version), "day": DAY + timedelta(days=day)}
+    return tracking.ReleaseVersion(**given | {"registered_at": datetime(2022, 1, 1, tzinfo=UTC)} | changes)
+
+
+def test_newest_needed_and_just_registered_releases_stay_however_old_their_day() -> None:
+    # 7, 8 and 9 were backfilled; 8 just now.
+    just_now = {"registered_at": datetime(2022, 7, 1, tzinfo=UTC)}
+    releases = [*(release(n, n) for n in range(1, 7)), release(7, -4), release(8, -3, **just_now)]
+    releases.append(release(9, -5))
+    limits = RetentionConfig(release_days=3, releases=2)
+    fresh_after = datetime(2022, 6, 1, tzinfo=UTC)
+    past = past_releases(releases, DAY + timedelta(days=30), limits, {"3"}, fresh_after)
+    assert [gone.version for gone in past] == ["7", "1", "2", "4"]
+    assert past_releases(releases, None, limits, {"3"}, fresh_after) == []
+    assert past_releases(releases, DAY + timedelta(days=3), limits, set(), fresh_after)[-1].version == "7"
+
+
+def test_rollback_targets_are_those_of_so_many_rollbacks_in_a_row() -> None:
+    def entry(version: str, before: str | None, kind: str = "promotion") -> Promotion:
+        return Promotion(version, DAY, "", before, "manual", kind, "", None, "2022-05-03T00:00:00")
+
+    log = [entry("1", None), entry("2", "1"), entry("3", "2"), entry("2", "3", "rollback"), entry("5", "2")]
+    assert rollback_targets(log, "5", 1) == ["2"]
+    assert rollback_targets(log, "5", 9) == ["2", "1"]
+    assert rollback_targets([*log, entry("2", "5")], "2", 9) == ["5", "2"]
 
 
 def test_without_mlflow_nothing_is_deleted(settings: Settings, tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from lakehouse import tables
 from tasks.records import MethodRecord
-from tasks.review import describe_release
+from tasks.review import describe_day, describe_release
 from tests.tasks.small_releases import metric_rows, small_contents, small_record, write_small
 
 
@@ -30,3 +31,23 @@ def test_page_of_a_version_fits_into_a_registry_on_postgresql(tmp_path: Path) ->
     assert "### Where it comes from" not in page
     assert "The rest is on the [page of the run](#/run)" in page
     assert f"`{manifest.digest}`" in page
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        ("/state/data_docs/index.html", "| Data docs | `/state/data_docs/index.html` |"),
+        (
+            "https://docs.example.com/3",
+            "| Data docs | [https://docs.example.com/3](https://docs.example.com/3) |",
+        ),
+        (None, "| Data docs | none |"),
+    ],
+)
+def test_only_what_a_browser_can_open_is_a_link(place: str | None, shown: str) -> None:
+    assert shown in describe_day(small_record(data_docs=place))
+
+
+def test_run_of_a_backfill_is_shown_with_its_day() -> None:
+    page = describe_day(small_record(dag_run_id="backfill__2026-01-01T00:00:00+00:00"))
+    assert "| DAG run | `backfill__2026-01-01T00:00:00+00:00` for 2022-05-03 |" in page

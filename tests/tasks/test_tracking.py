@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from lakehouse.releases import ReleaseCorrupt, open_release, verify_release
 from tasks import tracking
 from tasks.records import MethodRecord
-from tasks.settings import Settings
+from tasks.settings import BadSettings, Settings
 from tasks.tracking.connection import connected
 from tests.tasks.small_releases import (
     DAY,
@@ -30,6 +30,13 @@ from tests.tasks.small_releases import (
     small_settings,
     write_small,
 )
+
+PASSWORD = "of this test alone"
+AUTH = """[mlflow]
+default_permission = READ
+database_uri = sqlite:///{folder}/auth.db
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+"""
 
 
 @pytest.fixture(scope="module")
@@ -294,20 +301,75 @@ def test_deleted_experiment_is_restored(day: date, settings: Settings, client) -
     assert client.get_experiment_by_name("daily_cycle").lifecycle_stage == "active"
 
 
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_removed_version_is_no_release_and_its_bytes_are_gone(
+    day: date, settings: Settings, client, tmp_path: Path
+) -> None:
+    version = register(day, settings, methods=small_record(day).methods)
+    artifacts = settings.var / "mlartifacts"
+    runs = [version.run_id, nested_runs(client, version.run_id)["merged"].info.run_id]
+    folders = [Path(version.artifact_address.removeprefix("file://")), *(artifacts / run for run in runs)]
+    assert all(files_below(folder) for folder in folders)
+    tracking.mark_removed([version.version], settings)
+    assert version.version in tracking.list_removed(settings)
+    assert tracking.find_version(day, settings) is None
+    with pytest.raises(tracking.UnknownVersion, match="was removed by retention"):
+        tracking.download_release(version.version, tmp_path, settings)
+    tracking.remove_version(version.version, settings)
+    assert day in tracking.list_logged_days(settings)
+    tracking.remove_day(day, settings)
+    assert [files_below(folder) for folder in folders] == [[]] * len(folders)
+    assert day_runs(client, day) == tracking.list_removed(settings) == []
+    assert day not in tracking.list_logged_days(settings)
+
+
+def test_release_registered_again_while_it_is_removed_keeps_its_artifacts(
+    day: date, settings: Settings, tmp_path: Path
+) -> None:
+    first = register(day, settings)
+    tracking.mark_removed([first.version], settings)
+    again = register(day, settings)
+    assert (again.is_new, again.release_digest) == (True, first.release_digest)
+    tracking.remove_version(first.version, settings)
+    assert verify_release(tracking.download_release(again.version, tmp_path, settings)).day == day
+
+
+def test_artifacts_that_another_version_shares_stay(day: date, settings: Settings, client, tmp_path) -> None:
+    version = register(day, settings)
+    source = client.get_model_version("retrieval", version.version)
+    tags = {name: source.tags[name] for name in ("day", "release_digest")}
+    twin = client.create_model_version(
+        "retrieval", source.source, run_id=version.run_id, tags=tags, model_id=source.model_id
+    )
+    tracking.mark_removed([version.version], settings)
+    tracking.remove_version(version.version, settings)
+    assert verify_release(tracking.download_release(str(twin.version), tmp_path, settings)).day == day
+
+
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("http://user:secret@127.0.0.1:1", "start the server"),
-        ("file:///tmp/mlruns", "must be sqlite"),
+        ("http://user:secret@127.0.0.1:1", "http://***@127.0.0.1:1: connection refused"),
+        ("http://nowhere.invalid", "http://nowhere.invalid: "),
     ],
 )
-def test_absent_tracking_is_one_clear_line_at_once(tmp_path: Path, uri: str, message: str) -> None:
+def test_absent_tracking_is_one_short_line_at_once(tmp_path: Path, uri: str, message: str) -> None:
     started = time.monotonic()
-    with pytest.raises(tracking.TrackingUnavailable, match=message) as caught:
+    with pytest.raises(tracking.TrackingUnavailable) as caught:
         tracking.champion(small_settings(tmp_path, tracking_uri=uri))
-    assert "\n" not in str(caught.value)
-    assert "secret" not in str(caught.value)
+    told = str(caught.value)
+    assert told.startswith(f"MLflow does not answer at {message}")
+    assert told.endswith("; start it (make up) or set TRIBUTARY_TRACKING_URI")
+    assert len(told) < 160 and "\n" not in told
     assert time.monotonic() - started < 10
+
+
+def test_address_that_is_none_is_a_mistake_which_no_retry_mends(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match="must be sqlite"):
+        tracking.champion(small_settings(tmp_path, tracking_uri="file:///tmp/mlruns"))
 
 
 def test_store_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
@@ -333,8 +395,8 @@ def test_file_that_is_no_database_is_one_clear_line(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def server(settings: Settings, tmp_path: Path) -> Iterator[str]:
-    """A real MLflow server on a copy of the database, which keeps the artifacts itself."""
+def server(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A real MLflow server with logins on a copy of the database, which keeps the artifacts itself."""
     shutil.copy(settings.var / "mlflow.db", tmp_path / "mlflow.db")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -342,7 +404,18 @@ def server(settings: Settings, tmp_path: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
     command += ["--artifacts-destination", str(tmp_path / "artifacts")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command += ["--app-name", "basic-auth"]
+    (tmp_path / "auth.ini").write_text(AUTH.format(folder=tmp_path))
+    environment = {
+        **os.environ,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_AUTH_CONFIG_PATH": str(tmp_path / "auth.ini"),
+        "MLFLOW_AUTH_ADMIN_USERNAME": "tributary",
+        "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "signs sessions of this test",
+    }
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "tributary")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
     process = subprocess.Popen(
         command,
         cwd=tmp_path,
@@ -365,7 +438,9 @@ def server(settings: Settings, tmp_path: Path) -> Iterator[str]:
     process.wait()
 
 
-def test_everything_works_against_a_server_over_http(server: str, day: date, tmp_path: Path) -> None:
+def test_everything_works_against_a_server_over_http(
+    server: str, day: date, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = small_settings(
         tmp_path / "var", tracking_uri=server, experiment="over_http", model_name="over_http"
     )
@@ -385,3 +460,15 @@ def test_everything_works_against_a_server_over_http(server: str, day: date, tmp
     assert open_release(copy).manifest == manifest
     with pytest.raises(tracking.UnknownVersion):
         tracking.set_champion("7", settings, actor="manual", reason="typo")
+    assert len(files_below(tmp_path / "artifacts")) > 20
+    tracking.mark_removed(["1"], settings)
+    tracking.remove_version("1", settings)
+    tracking.remove_day(day, settings)
+    assert files_below(tmp_path / "artifacts") == []
+    with pytest.raises(tracking.UnknownVersion, match="has no version 1"):
+        tracking.find_release("1", settings)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "not the password")
+    with pytest.raises(tracking.LoginRefused, match="check MLFLOW_TRACKING_USERNAME") as caught:
+        tracking.champion(settings)
+    assert not isinstance(caught.value, OSError)
+    assert "not the password" not in str(caught.value)
