@@ -19,6 +19,7 @@ from models.swing.memory import budget_left
 
 Path = Literal["walk", "pairs", "complement"]
 
+LEAST_SHARED = 0.25  # of pairs of users by shared items: with fewer, clearing the array costs more than it saves
 LEAST_DENSITY = 0.75  # where as many users are missing from two items as they share
 MOST_COMPLEMENT_USERS = 4096
 MOST_PAIR_BYTES = 1 << 30
@@ -47,7 +48,8 @@ def path_of_table(index: ClickIndex, config: SwingConfig) -> Path:
     if path == "walk" and is_symmetric and 0 < np.max(n_items_of, initial=0) < 1 << 16:
         left = budget_left(index.n_bytes, config)
         most = MOST_PAIR_BYTES if left is None else min(left, MOST_PAIR_BYTES)
-        if pair_bytes(index) <= most:
+        n_shared = np.sum(np.diff(index.item_starts) ** 2)
+        if n_shared >= LEAST_SHARED * index.n_users**2 and pair_bytes(index) <= most:
             return "pairs"
     return path
 

@@ -20,6 +20,9 @@ from models.swing.ranking import new_ranking, rank_targets
 from models.swing.terms import sum_terms
 
 
+NO_TARGET = 1 << 30  # users of an item that counts as no target: the trigger itself
+
+
 @njit(cache=True, nogil=True)
 def estimate_triggers(lists, truncation, least):
     """
@@ -75,7 +78,7 @@ def walk_rows(first, last, lists, item_ids, weights, pair_weight, truncation, is
         np.empty(n_reached_most + 1, np.int32),
         np.empty(n_reached_most, np.int32),
     )
-    entries = (np.empty(n_entries_most, np.uint32), np.empty(n_entries_most, np.uint32))
+    entries = (np.empty(n_entries_most, np.uint32), np.empty(n_entries_most + 1, np.uint32))
     score = np.empty(n_reached_most)
     ranking = new_ranking(n_reached_most)
     trigger_id, target_id = np.empty(n_rows_most, np.int64), np.empty(n_rows_most, np.int64)
@@ -144,13 +147,14 @@ def _list_common_users(trigger, lists, least, seen, users, targets, entries):
     first_user = item_starts[trigger]
     n_users = item_starts[trigger + 1] - first_user
     n_reached = 0
+    seen[trigger] = NO_TARGET
     for u in range(n_users):
         user = item_users[first_user + u]
         for place in range(user_starts[user], user_starts[user + 1]):
             item = user_items[place]
             n = seen[item] + 1
             seen[item] = n
-            if n == least and item != trigger:
+            if n == least:
                 reached[n_reached] = item
                 n_reached += 1
     end = 0
@@ -165,16 +169,14 @@ def _list_common_users(trigger, lists, least, seen, users, targets, entries):
         user = item_users[first_user + u]
         target_starts[u] = end
         for place in range(user_starts[user], user_starts[user + 1]):
-            item = user_items[place]
-            mark = seen[item]
-            if mark < 0:
-                target = np.uint32(-1 - mark)
-                list_users[next_place[target]] = u
-                next_place[target] += 1
-                user_targets[end] = target
-                end += 1
-            else:
-                seen[item] = 0
+            mark = seen[user_items[place]]
+            seen[user_items[place]] = min(mark, 0)
+            user_targets[end] = -1 - mark
+            end += mark < 0  # without a branch, which would be taken at random
+        for entry in range(target_starts[u], end):
+            target = user_targets[entry]
+            list_users[next_place[target]] = u
+            next_place[target] += 1
     target_starts[n_users] = end
     for place in range(n_reached):
         seen[reached[place]] = 0
