@@ -19,7 +19,9 @@ from models.swing.memory import budget_left
 
 Path = Literal["walk", "pairs", "complement"]
 
-LEAST_SHARED = 0.25  # of pairs of users by shared items: with fewer, clearing the array costs more than it saves
+LEAST_SHARED = (
+    0.25  # of pairs of users by shared items: with fewer, clearing the array costs more than it saves
+)
 LEAST_DENSITY = 0.75  # where as many users are missing from two items as they share
 MOST_COMPLEMENT_USERS = 4096
 MOST_PAIR_BYTES = 1 << 30
