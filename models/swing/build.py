@@ -66,6 +66,11 @@ class I2IBlocks:
         return I2I_SCHEMA
 
     @property
+    def n_blocks(self) -> int:
+        """Number of batches."""
+        return len(self._blocks)
+
+    @property
     def report(self) -> SwingReport:
         """What came out; there once all batches were read."""
         if self._report is None:
