@@ -1,7 +1,7 @@
 """
 How fast is the Swing index beside its peers? Same clicks, same T, one run.
 
-    python -m benchmarks.swing [--shapes 134k,1M] [--kuairand FOLDER] [--rounds 3] [--no-peers]
+    python -m benchmarks.swing [--shapes 134k,1M] [--kuairand FOLDER] [--flink-jars FOLDER] [--rounds 3]
 
 Shapes are those of `benchmarks.swing_clicks`; ``taobao_small`` takes a minute, ``taobao_large`` has a
 program of its own (`benchmarks.swing_large`). The last line is one JSON object whose ratio is recfarm's
@@ -26,6 +26,8 @@ from benchmarks.swing_clicks import SHAPES, click_table
 REPOSITORY = Path(__file__).resolve().parents[1]
 PEERS_PYTHON = REPOSITORY / ".venv-bench" / "bin" / "python"
 RATIO_SHAPE = "134k"
+MOST_CLICKS_OF_RECFARM = 2_000_000  # it clears an array of all items for each item
+MOST_CLICKS_OF_FLINK = 500_000
 KUAIRAND_LOG = "data/log_standard_4_22_to_5_08_pure.csv"
 COLUMNS = ("clicks", "users", "items", "method", "seconds", "CPU s", "peak MiB", "rows", "us CPU/click", "x")
 
@@ -53,6 +55,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
     parser.add_argument("--shapes", default="134k,1M", help=f"of {', '.join(SHAPES)}")
     parser.add_argument("--kuairand", default=os.environ.get("TRIBUTARY_BENCH_KUAIRAND"), help="its folder")
+    parser.add_argument("--flink-jars", default=os.environ.get("TRIBUTARY_BENCH_FLINK_JARS"))
     parser.add_argument(
         "--rounds", type=int, default=3, help="runs of each method, taken in turns; the median counts"
     )
@@ -69,16 +72,17 @@ def _arguments() -> argparse.Namespace:
 
 def _inputs(arguments: argparse.Namespace):
     if arguments.kuairand:
-        yield "kuairand", _kuairand(Path(arguments.kuairand))
+        yield "kuairand", read_kuairand(Path(arguments.kuairand))[0]
     for name in filter(None, arguments.shapes.split(",")):
         yield name, click_table(SHAPES[name])
 
 
-def _kuairand(folder: Path) -> pa.Table:
-    """Read the clicks of the real days."""
+def read_kuairand(folder: Path) -> tuple[pa.Table, pa.ChunkedArray]:
+    """Read the clicks of the real days, and the log date of each."""
     log = pyarrow.csv.read_csv(folder / KUAIRAND_LOG)
     log = log.filter(pc.equal(log["is_click"], 1))
-    return pa.table({"user_id": log["user_id"], "item_id": log["video_id"], "event_time": log["time_ms"]})
+    columns = {"user_id": log["user_id"], "item_id": log["video_id"], "event_time": log["time_ms"]}
+    return pa.table(columns), log["date"]
 
 
 def _write(clicks: pa.Table, file: Path) -> None:
@@ -95,22 +99,35 @@ def _measure(name: str, clicks: Path, folder: Path, arguments: argparse.Namespac
     options = {"truncation": arguments.truncation, "n_threads": arguments.threads}
     if name in SHAPES and SHAPES[name].max_users_per_item:
         options["max_users_per_item"] = SHAPES[name].max_users_per_item
-    methods = {"ours": [sys.executable, "-m", "benchmarks.swing_ours", str(clicks), json.dumps(options)]}
-    rows_files = {"ours": folder / "ours.npz", "recfarm": folder / "recfarm.npz"}
-    if not arguments.no_peers:
-        script = REPOSITORY / "benchmarks" / "swing_peers.py"
-        for peer in ("recfarm", "implicit"):
-            sizes = ["1.0", str(arguments.truncation), str(arguments.threads)]
-            methods[peer] = [str(PEERS_PYTHON), str(script), peer, str(clicks), *sizes]
+    ours = [sys.executable, "-m", "benchmarks.swing_ours", str(clicks), json.dumps(options)]
+    methods = {"ours": ours} | _peers(clicks, arguments)
+    rows_files = {method: folder / f"{method}.npz" for method in methods if method != "implicit"}
     runs = {method: [] for method in methods}
     for turn in range(arguments.rounds):
         for method, command in methods.items():
             kept = [str(rows_files[method])] if turn == 0 and method in rows_files else []
             runs[method].append(_run(command + kept))
     medians = {method: _median(figures) for method, figures in runs.items()}
-    if "recfarm" in medians:
-        medians["recfarm"]["agreement"] = _agreement(rows_files["ours"], rows_files["recfarm"])
+    for peer in medians.keys() & {"recfarm", "flink-ml"}:
+        medians[peer]["agreement"] = _agreement(rows_files["ours"], rows_files[peer])
     return medians
+
+
+def _peers(clicks: Path, arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """Give the commands of the peers that finish on so many clicks."""
+    with np.load(clicks) as arrays:
+        n_clicks = len(arrays["user"])
+    sizes = [str(arguments.truncation), str(arguments.threads)]
+    peers = {}
+    if not arguments.no_peers:
+        script = [str(PEERS_PYTHON), str(REPOSITORY / "benchmarks" / "swing_peers.py")]
+        if n_clicks <= MOST_CLICKS_OF_RECFARM:
+            peers["recfarm"] = [*script, "recfarm", str(clicks), "1.0", *sizes]
+        peers["implicit"] = [*script, "implicit", str(clicks), "1.0", *sizes]
+    if arguments.flink_jars and n_clicks <= MOST_CLICKS_OF_FLINK:
+        flink = [sys.executable, "-m", "benchmarks.swing_flink", arguments.flink_jars, str(clicks)]
+        peers["flink-ml"] = [*flink, *sizes]
+    return peers
 
 
 def _run(command: list[str]) -> dict:
@@ -127,7 +144,7 @@ def _median(runs: list[dict]) -> dict:
 
 
 def _agreement(ours: Path, theirs: Path) -> dict[str, float]:
-    """Compare the scores of all our pairs with twice recfarm's, which counts unordered pairs, in float32."""
+    """Compare the scores of our pairs with twice the peer's, which counts each pair of users once."""
     with np.load(ours) as a, np.load(theirs) as b:
         our_pair = a["trigger_item_id"] << 32 | a["target_item_id"]
         their_pair = b["trigger"].astype(np.int64) << 32 | b["target"]

@@ -123,3 +123,10 @@ def test_a_budget_without_room_for_the_threads_is_refused_before_a_block_is_scor
     clicks = click_table(random_clicks(np.random.default_rng(2), n=50_000))
     with pytest.raises(BudgetTooSmall, match="to score 120 triggers in 64 threads"):
         iter_i2i_blocks(clicks, SwingConfig(memory_budget_gib=0.15, n_threads=64))
+
+
+def test_dense_clicks_that_do_not_fit_are_refused_before_they_are_scored():
+    generator = np.random.default_rng(3)
+    rows = [(user, item, 0) for user in range(3000) for item in range(12) if generator.random() < 0.9]
+    with pytest.raises(BudgetTooSmall, match="to score 12 triggers that nearly all share"):
+        iter_i2i_blocks(click_table(rows), SwingConfig(memory_budget_gib=0.12, n_threads=1))
