@@ -53,7 +53,7 @@ def count_shared_items(first, last, lists, n_shared):
     Write |I_u ∩ I_v| to ``n_shared[u, v]`` for the users u from ``first`` up to ``last`` and all v > u.
 
     Args:
-        n_shared: uint16 [n_users, n_users], zeros.
+        n_shared: uint8 or uint16 [n_users, n_users], zeros.
     """
     item_starts, item_users, user_starts, user_items = lists
     behind = np.empty(len(item_starts) - 1, np.int64)  # for each item, where its users behind u start
@@ -129,7 +129,7 @@ def pair_scores(first, last, lists, weights, pair_weight, n_shared, n_most):
             n_rows += 1
             start = end
         n_targets[i - first] = n_reached
-    return n_targets, row_target[:n_rows].copy(), row_score[:n_rows].copy(), row_common[:n_rows].copy()
+    return n_targets, row_target[:n_rows], row_score[:n_rows], row_common[:n_rows]
 
 
 @njit(cache=True, nogil=True)

@@ -43,7 +43,9 @@ class TableScorer:
         from models.swing.pairs import count_shared_items, item_costs, pair_scores, user_costs
 
         index, config = self._index, self._config
-        n_shared = np.zeros((index.n_users, index.n_users), np.uint16)
+        # The first touch of memory is what a small build waits for: the narrowest type that holds the counts.
+        most_shared = int(np.max(np.diff(index.user_starts), initial=0))
+        n_shared = np.zeros((index.n_users, index.n_users), np.min_scalar_type(most_shared))
 
         def count(piece: tuple[int, int]) -> None:
             count_shared_items(*piece, lists, n_shared)
