@@ -62,9 +62,13 @@ class Place:
 
     def pid(self, process: str) -> int:
         """Give the process that supervisor runs under a name now; 0 while there is none."""
+        asked = self.supervise("pid", process)
+        return int(asked) if asked.strip().isdecimal() else 0
+
+    def supervise(self, *arguments: str) -> str:
+        """Give supervisor a command; give its answer."""
         command = [Path(sys.executable).parent / "supervisorctl", "-c", self.state.supervisor_file]
-        asked = subprocess.run([*command, "pid", process], capture_output=True, text=True, check=False)
-        return int(asked.stdout) if asked.stdout.strip().isdecimal() else 0
+        return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False).stdout
 
     def variables(self) -> dict[str, str]:
         """Give the environment that leads every command on the folder to its services."""
