@@ -57,11 +57,17 @@ def run_is_late(context: dict[str, Any]) -> None:
     """
     Tell that a run was not done at its deadline.
 
-    The days of a backfill queue behind each other, and a failed run was told of: these are in the log only.
+    The days of a backfill queue behind each other, a failed run was told of, and one that was created after
+    its deadline (last night's, when `daily_cycle` is unpaused by day) could not be done by then: these are in
+    the log only. A run of the last kind that hangs is told of when its time limit ends it.
     """
     run = context["dag_run"]
     alerts = load_settings().alerts
-    if run["run_type"] == "backfill" or run["state"] in ("failed", "success"):
+    if (
+        run["run_type"] == "backfill"
+        or run["state"] in ("failed", "success")
+        or _is_created_late(run, context["deadline"]["deadline_time"])
+    ):
         log.info("%s is past its deadline: %s run, %s", run["dag_run_id"], run["run_type"], run["state"])
         return
     alert = Alert(
@@ -125,6 +131,13 @@ def _day(context: dict[str, Any]) -> date | None:
 
 def _run_type(context: dict[str, Any]) -> str | None:
     return type_of(context["dag_run"]) if context.get("dag_run") else None
+
+
+def _is_created_late(run: dict[str, Any], deadline: datetime | str) -> bool:
+    """Tell whether a run came into the queue after its deadline, or again, cleared by a person."""
+    if not run["queued_at"]:
+        return False
+    return datetime.fromisoformat(run["queued_at"]) >= datetime.fromisoformat(str(deadline))
 
 
 def _day_of_late(run: dict[str, Any]) -> date | None:
