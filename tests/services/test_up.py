@@ -8,6 +8,8 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,11 +19,12 @@ import httpx
 import psutil
 import pytest
 
-from services.airflow_api import AirflowApi, AirflowRefused
+from services.airflow_api import AirflowApi, AirflowRefused, AirflowUnavailable
 from services.credentials import read_credentials
 from services.ports import is_listening
 from services.supervisor import Supervisor
-from tests.services.places import Place, passable_folder, place_in, wait_until
+from tests.conftest import REPOSITORY
+from tests.services.places import WAIT_SECONDS, Place, passable_folder, place_in, wait_until
 
 AIRFLOW = ["airflow-api-server", "airflow-dag-processor", "airflow-scheduler"]
 NAMES = ["postgres", "redis", "mlflow", *AIRFLOW, "publish-hook"]
@@ -229,6 +232,47 @@ def test_killed_processes_are_started_again_without_what_they_left(up: Place) ->
         wait_until(lambda name=name: up.pid(name) not in (0, killed[name]))
         wait_until(lambda port=port: is_listening(up.ports[port]))
     wait_until(lambda: set(Supervisor(up.state).states().values()) == {"RUNNING"})
+
+
+def test_a_database_that_is_away_is_no_wrong_password(up: Place) -> None:
+    up.supervise("stop", "postgres")
+    try:
+        with up.airflow() as airflow, pytest.raises(AirflowUnavailable, match="but its database is away"):
+            airflow.is_paused("daily_cycle")
+    finally:
+        up.supervise("start", "postgres")
+    with up.airflow() as airflow:
+        wait_until(lambda: answers(airflow))
+
+
+def answers(airflow: AirflowApi) -> bool:
+    try:
+        return airflow.is_paused("daily_cycle") is not None
+    except AirflowUnavailable:
+        return False
+
+
+def test_a_backfill_that_is_ended_says_what_goes_on_and_another_is_refused_meanwhile(up: Place) -> None:
+    days = ["--from", "2026-01-03", "--to", "2026-01-03"]
+    first = subprocess.Popen(
+        [sys.executable, "-u", "-m", "services.backfill", *days],
+        cwd=REPOSITORY,
+        env=up.environment | up.variables(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with up.airflow() as airflow:
+        wait_until(lambda: airflow.dag_runs("prepare_window"))
+        second = up.run("services.backfill", *days, **up.variables())
+        first.terminate()
+        output, _ = first.communicate(timeout=WAIT_SECONDS)
+        run_id = airflow.dag_runs("prepare_window")[0]["dag_run_id"]
+        airflow.patch(f"dags/prepare_window/dagRuns/{run_id}", {"state": "failed"})
+    assert second.returncode == 1
+    assert second.stderr.startswith("make backfill: prepare_window brings in the days before 2026-01-03 (")
+    assert second.stderr.count("\n") == 1
+    assert first.returncode == 130
+    assert "prepare_window goes on in Airflow; no day of the backfill was started" in output
 
 
 def test_down_leaves_no_process_and_no_port_and_can_be_repeated(up: Place) -> None:
