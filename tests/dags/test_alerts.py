@@ -80,7 +80,7 @@ def test_publishing_is_told_of_once_while_it_keeps_failing(alerts, caplog):
 
 
 def late(run_type: str, state: str, queued_at: str) -> dict:
-    """What Airflow hands to the callback of a deadline at 06:00 on the day after 2022-05-03."""
+    """What Airflow hands to the callback of a deadline, here 06:00 on the day after 2022-05-03."""
     run = {
         "dag_id": "daily_cycle",
         "dag_run_id": "a run",
@@ -89,9 +89,9 @@ def late(run_type: str, state: str, queued_at: str) -> dict:
         "conf": None,
         "queued_at": queued_at,
         "data_interval_start": "2022-05-03T00:00:00Z",
+        "logical_date": "2022-05-03T00:00:00Z",
     }
-    deadline = {"id": "d", "deadline_time": pendulum.datetime(2022, 5, 4, 6, tz=ZONE)}
-    return {"dag_run": run, "deadline": deadline}
+    return {"dag_run": run}
 
 
 @pytest.mark.parametrize(
