@@ -72,9 +72,9 @@ class Place:
 
     def variables(self) -> dict[str, str]:
         """Give the environment that leads every command on the folder to its services."""
-        program = f". {self.state.environment_file} && env -0"
+        program = '. "$0" && env -0'
         clean = {name: self.environment[name] for name in ("PATH", "XDG_CONFIG_HOME")}
-        command = ["/bin/sh", "-euc", program]
+        command = ["/bin/sh", "-euc", program, str(self.state.environment_file)]
         out = subprocess.run(command, env=clean, capture_output=True, check=True).stdout
         return dict(line.split("=", 1) for line in out.decode().split("\0") if line)
 

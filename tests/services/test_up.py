@@ -65,7 +65,7 @@ def up(folder: Path, statsd: tuple[int, list[str]]) -> Iterator[Place]:
     """Bring everything up; take it down at the end, whatever the tests did."""
     port, names = statsd
     place = place_in(
-        folder,
+        folder / "a place",
         TRIBUTARY_SERVICES__STATSD_HOST="127.0.0.1",
         TRIBUTARY_SERVICES__STATSD_PORT=str(port),
         TRIBUTARY_ALERTS__WEBHOOK_URL=HOOK,
@@ -305,7 +305,32 @@ def test_taken_port_names_its_holder_and_the_setting_and_starts_nothing(folder: 
     assert f"(pid {os.getpid()})" in started.stderr
     assert "TRIBUTARY_SERVICES__MLFLOW_PORT" in started.stderr
     assert started.stderr.count("\n") == 1
-    assert not Supervisor(place.state).is_up()
+    assert not place.var.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (
+            {"SERVICES__POSTGRES_URL": "postgresql://me:hunter2@127.0.0.1:1", "N_THREADS": ""},
+            "services.postgres_url: cannot connect to PostgreSQL at 127.0.0.1:1: .*Connection refused",
+        ),
+        ({"SERVICES__REDIS_URL": "redis://:hunter2@127.0.0.1:1/0"}, "services.redis_url: .*127.0.0.1:1"),
+        ({"SOURCE__PRESET": "kuairand"}, "source kuairand needs DATA"),
+        ({"SOURCE__PRESET": "kuairand", "SOURCE__DATA": "/nonexistent"}, "no folder /nonexistent; set DATA"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_anything_is_made(
+    folder: Path, given: dict[str, str], reason: str
+) -> None:
+    place = place_in(folder / "refused", **{f"TRIBUTARY_{name}": value for name, value in given.items()})
+    started = place.run("services.up")
+    assert started.returncode == 1
+    assert re.search(reason, started.stderr)
+    assert started.stderr.count("\n") == 1
+    assert "hunter2" not in started.stderr
+    assert not place.var.exists()
+    assert not place.secrets_file.exists()
 
 
 def test_missing_program_is_named_with_the_setting_that_does_without(folder: Path) -> None:
@@ -318,8 +343,10 @@ def test_missing_program_is_named_with_the_setting_that_does_without(folder: Pat
     assert not place.var.exists()
 
 
-def test_service_that_dies_tells_its_last_words_and_takes_the_others_along(folder: Path) -> None:
-    place = place_in(folder / "dies")
+def test_service_that_dies_tells_its_last_words_and_leaves_no_process_and_no_setting(folder: Path) -> None:
+    place = place_in(folder / "dies", TRIBUTARY_ALERTS__WEBHOOK_URL=HOOK)
+    place.secrets_file.parent.mkdir(parents=True)
+    place.secrets_file.write_text("KEPT_TRIBUTARY_ALERTS__WEBHOOK_URL=https://hooks.example.org/before\n")
     data = place.state.folder / "postgres"
     data.mkdir(parents=True)
     for parent in (data.parent, place.var, place.var.parent):
@@ -335,6 +362,10 @@ def test_service_that_dies_tells_its_last_words_and_takes_the_others_along(folde
     assert last.endswith(f"log: {place.state.logs}/postgres.log")
     assert not Supervisor(place.state).is_up()
     assert not is_listening(place.ports["redis"])
+    assert not place.state.environment_file.exists()
+    known = read_credentials(place.secrets_file)
+    assert known["KEPT_TRIBUTARY_ALERTS__WEBHOOK_URL"] == "https://hooks.example.org/before"
+    assert len(known["POSTGRES_PASSWORD"]) == 32
 
 
 def test_lost_passwords_are_asked_for_and_folders_of_make_run_refused(folder: Path) -> None:
@@ -346,6 +377,13 @@ def test_lost_passwords_are_asked_for_and_folders_of_make_run_refused(folder: Pa
     started = place.run("services.up")
     assert started.returncode == 1
     assert f"were in /home/somebody/secrets.env, not in {place.secrets_file}" in started.stderr
+
+    place.state.environment_file.write_text(f"# ...\n. {place.secrets_file}\n")
+    started = place.run("services.up")
+    assert started.stderr.startswith(
+        f"make up: the passwords of {place.var} are not in {place.secrets_file} any"
+    )
+    assert started.stderr.count("\n") == 1
 
     place.state.environment_file.unlink()
     (place.var / "mlflow.db").touch()
