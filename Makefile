@@ -4,21 +4,23 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-# Parameters of `make run`; empty means the settings file's.
-SOURCE ?=
-DATA ?=
-FROM ?=
-TO ?=
 VAR ?= var
 
+# What a person gives reaches the recipes as variables of the environment, letter by letter: neither make nor
+# a shell reads into it.
+GIVEN := SOURCE DATA FROM TO VAR K REPROCESS VERSION REASON FORCE
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
+override VAR := $(or $(value VAR),var)
+export $(GIVEN)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
-STATE := TRIBUTARY_VAR="$(VAR)" $(if $(SOURCE),TRIBUTARY_SOURCE__PRESET="$(SOURCE)") \
-	$(if $(DATA),TRIBUTARY_SOURCE__DATA="$(DATA)")
 
+FOLDER := export TRIBUTARY_VAR="$$VAR"; \
+	[ -z "$$SOURCE" ] || export TRIBUTARY_SOURCE__PRESET="$$SOURCE"; \
+	[ -z "$$DATA" ] || export TRIBUTARY_SOURCE__DATA="$$DATA";
 # Once `make up` has run on a state folder, every command on it talks to its services.
-SERVICES := $(VAR)/services/environment.sh
-STATE := $(if $(wildcard $(SERVICES)),. "$(SERVICES)" && )env $(STATE)
+SERVICES := [ ! -f "$$VAR/services/environment.sh" ] || . "$$VAR/services/environment.sh" || exit 1;
+STATE := $(SERVICES) $(FOLDER)
 
 .PHONY: help run summary up down status backfill publish rollback approve audit bench bench-env test test-faults lint clean
 
@@ -42,35 +44,33 @@ help:  ## List the commands
 	@touch $@
 
 run: .venv/run  ## Days of logs through the real DAG: SOURCE= DATA= FROM= TO= VAR=
-	@$(STATE) TRIBUTARY_PROMOTION=auto $(BIN)/python -m tasks.run \
-		$(if $(FROM),--from "$(FROM)") $(if $(TO),--to "$(TO)")
+	@$(STATE) TRIBUTARY_PROMOTION=auto $(BIN)/python -m tasks.run $${FROM:+--from="$$FROM"} $${TO:+--to="$$TO"}
 
 summary: .venv/run  ## The last run's table again, or all figures at one K with intervals: VAR= [K=]
-	@$(STATE) $(BIN)/python -m tasks.summary $(if $(K),--k "$(K)")
+	@$(STATE) $(BIN)/python -m tasks.summary $${K:+--k="$$K"}
 
 up: .venv/deploy  ## Start PostgreSQL, Redis, MLflow and Airflow as local processes: VAR= [SOURCE= DATA=]
 	@$(STATE) $(BIN)/python -m services.up
 
 down: .venv/deploy  ## Stop them; state stays: VAR=
-	@$(STATE) $(BIN)/python -m services.down
+	@$(FOLDER) $(BIN)/python -m services.down
 
-status: .venv/run  ## Days, champion, served release, stale partitions, quarantine on one screen: VAR=
+status: .venv/run  ## How it stands, on one screen; fails where something needs a person: VAR=
 	@$(STATE) $(BIN)/python -m services.status
 
 backfill: .venv/run  ## Days through the running scheduler, oldest first: FROM= TO= [REPROCESS=failed|completed] VAR=
-	@$(STATE) $(BIN)/python -m services.backfill $(if $(FROM),--from "$(FROM)") $(if $(TO),--to "$(TO)") \
-		$(if $(REPROCESS),--reprocess "$(REPROCESS)")
+	@$(STATE) $(BIN)/python -m services.backfill $${FROM:+--from="$$FROM"} $${TO:+--to="$$TO"} \
+		$${REPROCESS:+--reprocess="$$REPROCESS"}
 
 publish: .venv/run  ## Serve the champion now: VAR=
 	@$(STATE) $(BIN)/python -m tasks.serve publish
 
 rollback: .venv/run  ## Serve the release before the served one: VAR= [VERSION=] [REASON=]
-	@$(STATE) $(BIN)/python -m tasks.serve rollback $(if $(VERSION),--version "$(VERSION)") \
-		$(if $(REASON),--reason "$(REASON)")
+	@$(STATE) $(BIN)/python -m tasks.serve rollback $${VERSION:+--version="$$VERSION"} $${REASON:+--reason="$$REASON"}
 
 approve: .venv/run  ## Make the challenger the champion and serve it: VAR= [VERSION=] [REASON=] [FORCE=reason]
-	@$(STATE) $(BIN)/python -m tasks.serve approve $(if $(VERSION),--version "$(VERSION)") \
-		$(if $(REASON),--reason "$(REASON)") $(if $(FORCE),--force "$(FORCE)")
+	@$(STATE) $(BIN)/python -m tasks.serve approve $${VERSION:+--version="$$VERSION"} \
+		$${REASON:+--reason="$$REASON"} $${FORCE:+--force="$$FORCE"}
 
 .venv-bench/peers: Makefile
 	@echo "Installing the peers of the benchmarks into .venv-bench"

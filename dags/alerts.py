@@ -6,7 +6,7 @@ nothing that happens in them fails it.
 """
 
 import logging
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,6 +14,7 @@ from dags.steps import REASON, REASONS, resolve_day, type_of
 from dags.turn import WAIT
 from lakehouse.sources import timezone_of
 from tasks.alerts import Alert, send_alert
+from tasks.alerts_config import AlertsConfig
 from tasks.settings import load_settings
 
 RUN_ENDED_BY = {
@@ -53,15 +54,26 @@ def publishing_failed(context: dict[str, Any]) -> None:
         send_alert(alert, load_settings().alerts)
 
 
+def after_logical_date(alerts: AlertsConfig) -> timedelta:
+    """Tell how long after its logical date, the beginning of its day, a run is late."""
+    return timedelta(days=1, hours=alerts.deadline_hours)
+
+
 def run_is_late(context: dict[str, Any]) -> None:
     """
     Tell that a run was not done at its deadline.
 
-    The days of a backfill queue behind each other, and a failed run was told of: these are in the log only.
+    The days of a backfill queue behind each other, a failed run was told of, and one that was created after
+    its deadline (last night's, when `daily_cycle` is unpaused by day) could not be done by then: these are in
+    the log only. A run of the last kind that hangs is told of when its time limit ends it.
     """
     run = context["dag_run"]
     alerts = load_settings().alerts
-    if run["run_type"] == "backfill" or run["state"] in ("failed", "success"):
+    if (
+        run["run_type"] == "backfill"
+        or run["state"] in ("failed", "success")
+        or _is_created_late(run, after_logical_date(alerts))
+    ):
         log.info("%s is past its deadline: %s run, %s", run["dag_run_id"], run["run_type"], run["state"])
         return
     alert = Alert(
@@ -125,6 +137,14 @@ def _day(context: dict[str, Any]) -> date | None:
 
 def _run_type(context: dict[str, Any]) -> str | None:
     return type_of(context["dag_run"]) if context.get("dag_run") else None
+
+
+def _is_created_late(run: dict[str, Any], allowed: timedelta) -> bool:
+    """Tell whether a run came into the queue after its deadline."""
+    if not (run["queued_at"] and run["logical_date"]):
+        return False
+    queued_at, logical_date = (datetime.fromisoformat(run[name]) for name in ("queued_at", "logical_date"))
+    return queued_at >= logical_date + allowed
 
 
 def _day_of_late(run: dict[str, Any]) -> date | None:

@@ -17,7 +17,7 @@ from airflow.sdk import (
     task,
 )
 
-from dags.alerts import run_failed, run_is_late
+from dags.alerts import after_logical_date, run_failed, run_is_late
 from dags.steps import DAY_PARAM, RETRY_WHAT_A_RETRY_CAN_MEND, report, resolve_day, run_type, step
 from dags.turn import WAIT, is_turn_of
 from lakehouse.sources import timezone_of
@@ -30,7 +30,7 @@ LONGEST_RUN = timedelta(hours=12)
 LATE = DeadlineAlert(
     name="daily run",
     reference=DeadlineReference.DAGRUN_LOGICAL_DATE,
-    interval=timedelta(days=1, hours=SETTINGS.alerts.deadline_hours),
+    interval=after_logical_date(SETTINGS.alerts),
     callback=SyncCallback(run_is_late),
 )
 # `dags test` of Airflow 3.3.2 fails at the end of a run that has a deadline: it looks the alert up by its
@@ -196,6 +196,7 @@ evaluation, release, gates, registration in MLflow.
 - **Backfill**: `make backfill FROM= TO= [REPROCESS=failed|completed]`; it brings in the days before FROM
   first and never moves `champion`.
 - **Alerts**: a failed run, and one not done in time, are told to the log and to the webhook of the settings.
+  A run that was created after its deadline is not late: last night's, when this DAG is unpaused by day.
 - **Bad data, a missing partition or a wrong setting fail at once**, in one line; only what a retry can mend
   is retried.
 - **Review**: the registered model `retrieval` in MLflow; serving follows its alias `champion`, see

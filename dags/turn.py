@@ -37,7 +37,7 @@ def is_turn_of(day: date, context: dict[str, Any], run_type: str, settings: Sett
     A run that a person triggered for a day waits for nobody and needs only the day before it in the tables.
 
     Raises:
-        NotStarted: the day before failed, was left out, or its turn cannot come.
+        NotStarted: the day before failed or was left out, the source lacks the day, or its turn cannot come.
         AirflowSkipException: a night of a source that has ended: there is nothing to do.
     """
     if run_type in ("scheduled", "backfill"):
@@ -48,6 +48,7 @@ def is_turn_of(day: date, context: dict[str, Any], run_type: str, settings: Sett
             return False
     if run_type == "scheduled" and not _have_logs_come(day, context["dag_run"].run_after, settings):
         return False
+    _refuse_a_day_that_the_source_lacks(day, settings)
     _refuse_without_the_day_before(day, settings)
     return True
 
@@ -126,13 +127,22 @@ def _have_logs_come(day: date, run_after: datetime, settings: Settings) -> bool:
     return False
 
 
+def _refuse_a_day_that_the_source_lacks(day: date, settings: Settings) -> None:
+    source = open_source(settings.source)
+    if not source.first_day <= day <= source.last_day:
+        raise NotStarted(
+            f"{day} not started: source {settings.source.preset} has no such day, it has "
+            f"{source.first_day} .. {source.last_day}"
+        )
+
+
 def _refuse_without_the_day_before(day: date, settings: Settings) -> None:
     lakehouse, before = Lakehouse(settings.lakehouse_root), day - ONE_DAY
     if lakehouse.commit(tables.INCREC_SAMPLE, before) is not None:
         return
     if open_source(settings.source).first_day <= before:
         raise NotStarted(
-            f"{day} not started: the day before, {before}, is not in {lakehouse.root}; bring the days before "
-            f"in by the DAG prepare_window with the parameter day {day}, or by `make backfill FROM={day} "
-            f"TO={day}`"
+            f"{day} not started: the day before, {before}, is not in {lakehouse.root}; `make backfill "
+            f"FROM={day} TO={day} REPROCESS=failed` brings in the days before and runs this one; or run "
+            f"the DAG prepare_window with the parameter day {day}, then clear this run"
         )

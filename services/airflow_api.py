@@ -154,14 +154,35 @@ class AirflowApi:
         return _content(answer, f"{method} {path}")
 
     def _log_in(self) -> None:
-        answer = self._send("POST", "/auth/token", json=self._credentials)
-        if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        """
+        Get a token.
+
+        Airflow answers 401 to a good password too while its database is away, so its health is asked for, and
+        where that is good, once more: the database may have come back in between.
+        """
+        answer = self._ask_for_token()
+        if _is_refused(answer):
+            self._refuse_without_database()
+            answer = self._ask_for_token()
+        if _is_refused(answer):
             raise AirflowRefused(
                 answer.status_code,
                 f"Airflow at {self.url} does not know user {self._credentials['username']!r} with this"
                 " password; check AIRFLOW_ADMIN_USERNAME and AIRFLOW_ADMIN_PASSWORD",
             )
         self._client.headers["Authorization"] = f"Bearer {_content(answer, 'login')['access_token']}"
+
+    def _ask_for_token(self) -> httpx.Response:
+        return self._send("POST", "/auth/token", json=self._credentials)
+
+    def _refuse_without_database(self) -> None:
+        answer = self._send("GET", "/api/v2/monitor/health")
+        try:
+            health = answer.json()["metadatabase"]["status"]
+        except (ValueError, KeyError, TypeError):
+            return
+        if health != "healthy":
+            raise AirflowUnavailable(f"Airflow at {self.url} answers, but its database is away")
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
@@ -224,6 +245,10 @@ def seconds_of(run: dict[str, Any]) -> timedelta | None:
     if run["start_date"] is None or run["end_date"] is None:
         return None
     return datetime.fromisoformat(run["end_date"]) - datetime.fromisoformat(run["start_date"])
+
+
+def _is_refused(answer: httpx.Response) -> bool:
+    return answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 
 
 def _content(answer: httpx.Response, what: str) -> Any:

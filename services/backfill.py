@@ -16,6 +16,7 @@ from lakehouse.sources import timezone_of
 from lakehouse.store import Lakehouse
 from services.airflow_api import AirflowApi, day_of, open_airflow, seconds_of, span_of_days
 from services.stale import print_stale
+from services.state import stop_on_terminate
 from services.watch import ENDED, Progress, wait_until, why_failed
 from tasks.prepare import list_missing_days
 from tasks.run import choose_days
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--reprocess", metavar="WHICH", help="failed or completed: runs to do again")
     parser.add_argument("--cancel", action="store_true", help="cancel the backfill that goes on")
     options = parser.parse_args(arguments)
+    stop_on_terminate()
     try:
         settings = load_settings()
         days = [] if options.cancel else _choose(settings, options.first, options.last, options.reprocess)
@@ -66,7 +68,7 @@ def backfill(days: list[date], reprocess: str, settings: Settings, airflow: Airf
     ``completed`` all.
 
     Raises:
-        BadRange: a backfill goes on already.
+        BadRange: a backfill goes on already, or brings in the days before its first.
         BackfillFailed: a run failed, in the end or before.
         AirflowUnavailable: Airflow stopped answering; what was started goes on.
     """
@@ -91,6 +93,8 @@ def backfill(days: list[date], reprocess: str, settings: Settings, airflow: Airf
             _prepare(days[0], settings, airflow)
             unpaused.keep_on_interrupt = True
             _run_and_wait(body, to_run, days, zone, airflow)
+    else:
+        _prepare(days[0], settings, airflow)
     _print_end(days, zone, settings, airflow)
 
 
@@ -105,7 +109,16 @@ def cancel(airflow: AirflowApi) -> None:
 
 
 def _refuse_beside_another(airflow: AirflowApi) -> None:
-    """Airflow takes one backfill at a time; one whose days have all ended it closes within a minute."""
+    """
+    Refuse to start beside another backfill, also one that still brings in the days before its first.
+
+    Airflow takes one backfill at a time; one whose days have all ended it closes within a minute.
+    """
+    if preparing := airflow.dag_runs(PREPARE, state=["running", "queued"]):
+        raise BadRange(
+            f"{PREPARE} brings in the days before {_first_of(preparing[0])} ({preparing[0]['dag_run_id']});"
+            " wait until it has ended, then start this backfill"
+        )
     active = _active(airflow)
     if active and airflow.dag_runs(DAG, run_type="backfill", state=["running", "queued"]):
         raise BadRange(
@@ -115,6 +128,10 @@ def _refuse_beside_another(airflow: AirflowApi) -> None:
     if active:
         print(f"waiting for Airflow to close backfill {active[0]['id']}, whose days are done", flush=True)
         wait_until(lambda: not _active(airflow))
+
+
+def _first_of(run: dict[str, Any]) -> str:
+    return (run.get("conf") or {}).get("day") or "another backfill's"
 
 
 def _active(airflow: AirflowApi) -> list[dict[str, Any]]:

@@ -14,12 +14,15 @@ import psycopg2
 from psycopg2 import errors, sql
 from psycopg2.extensions import encrypt_password
 
+from nearline.store import StoreUnavailable, UnknownStore, open_store
 from services.environment import Database
 from services.ports import HOST
 from services.state import ServicesError, State
+from tasks.services_config import ServicesConfig
 from tasks.settings import REPOSITORY
 
 DEBIAN_BINARIES = "/usr/lib/postgresql/*/bin"
+TIMEOUT_SECONDS = 5
 UNPRIVILEGED_USERS = ("postgres", "nobody")
 PACKAGES = {"redis-server": "redis", "initdb": "postgresql", "postgres": "postgresql"}
 
@@ -123,13 +126,38 @@ def connect(url: str, password: str | None = None) -> psycopg2.extensions.connec
             user=unquote(parts.username or "") or None,
             password=password or unquote(parts.password or "") or None,
             dbname=unquote(parts.path.lstrip("/")) or "postgres",
-            connect_timeout=5,
+            connect_timeout=TIMEOUT_SECONDS,
         )
     except psycopg2.Error as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ServicesError(f"cannot connect to PostgreSQL at {place}: {reason}") from error
+        raise ServicesError(
+            f"cannot connect to PostgreSQL at {place}: {' '.join(str(error).split())}"
+        ) from error
     opened.autocommit = True
     return opened
+
+
+def refuse_away(config: ServicesConfig) -> None:
+    """
+    Refuse servers of the settings that do not answer, before anything is started or written.
+
+    Raises:
+        ServicesError: one is away or does not let us in; names the setting and the address, no password.
+    """
+    if config.postgres_url:
+        try:
+            connect(config.postgres_url).close()
+        except ServicesError as error:
+            raise ServicesError(f"services.postgres_url: {error}") from error
+    if config.redis_url:
+        try:
+            with closing(open_store(config.redis_url)) as store:
+                store.serving()
+        except (StoreUnavailable, UnknownStore) as error:
+            parts = urlsplit(config.redis_url)
+            raise ServicesError(
+                f"services.redis_url: cannot connect to Redis at {parts.hostname}:{parts.port or 6379}:"
+                f" {' '.join(str(error.__cause__ or error).split())}"
+            ) from error
 
 
 def ensure_databases(url: str, databases: list[Database], passwords: list[str], *, admin: str | None) -> None:

@@ -10,7 +10,7 @@ import re
 import shlex
 from dataclasses import dataclass, field
 
-from services.credentials import is_secret
+from services.credentials import KEPT, is_secret, lost_secrets
 from services.ports import HOST
 from services.state import State
 from tasks.services_config import ServicesConfig
@@ -19,7 +19,6 @@ from tasks.settings import REPOSITORY
 GIVEN_PREFIXES = ("TRIBUTARY_", "AIRFLOW__", "FSSPEC_", "OTEL_")
 # Of the secrets file, what the commands on a state folder need by name.
 EXPORTED_SECRETS = ("AIRFLOW_ADMIN_USERNAME", "AIRFLOW_ADMIN_PASSWORD")
-KEPT = "KEPT_"
 STATSD = tuple(f"AIRFLOW__METRICS__STATSD_{name}" for name in ("ON", "HOST", "PORT", "PREFIX"))
 OTEL = (
     "AIRFLOW__METRICS__OTEL_ON",
@@ -81,11 +80,17 @@ class Environment:
         return {f"{KEPT}{name}": value for name, value in self.given.items() if is_secret(name)}
 
     def render(self, state: State) -> str:
-        """Write it as a shell file that sources the secrets file and shows no secret."""
+        """
+        Write it as a shell file that sources the secrets file and shows no secret.
+
+        Sourcing it fails with one line where the secrets file is not there.
+        """
+        secrets_file = shlex.quote(str(state.secrets_file))
         lines = [
             f"# Written by `make up`: what talks to the services of {state.var}.",
-            "# Secrets are in the file that the next line names.",
-            f". {shlex.quote(str(state.secrets_file))}",
+            "# Secrets are in the file that the next lines name.",
+            f"[ -r {secrets_file} ] || {{ echo {shlex.quote(lost_secrets(state))} >&2; return 1; }}",
+            f". {secrets_file}",
             *(f"export {name}" for name in EXPORTED_SECRETS),
             "# Given at `make up`; what the caller sets wins.",
             *(self._render_given(name) for name in sorted(self.given)),

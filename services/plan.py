@@ -9,7 +9,7 @@ import pwd
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from services.credentials import ensure_credentials
+from services.credentials import ensure_credentials, known_credentials
 from services.databases import (
     choose_postgres_user,
     database_names,
@@ -62,7 +62,11 @@ class Plan:
 
     def has_changed(self) -> bool:
         """Tell whether what runs was started with other settings."""
-        return self.environment.render(self.state) != self.state.environment_file.read_text()
+        kept = {name: self.credentials.get(name) for name in self.environment.given_secrets}
+        return (
+            self.environment.render(self.state) != self.state.environment_file.read_text()
+            or kept != self.environment.given_secrets
+        )
 
     def make_databases(self) -> None:
         """
@@ -86,7 +90,7 @@ def make_plan(state: State, config: ServicesConfig, *, is_up: bool = False) -> P
     """
     Settle what runs where, and make what has to be there before: passwords, a database cluster.
 
-    With ``is_up`` the ports are those in use.
+    With ``is_up`` the ports and passwords are those in use.
 
     Raises:
         ServicesError: a program is missing, a port is taken, or a folder or file cannot be made.
@@ -100,7 +104,7 @@ def make_plan(state: State, config: ServicesConfig, *, is_up: bool = False) -> P
     addresses = choose_addresses(state, config, ports)
     environment = tributary_environment(state, config, addresses, dict(os.environ))
     given = environment.given_secrets | ({"REDIS_URL": config.redis_url} if config.redis_url else {})
-    credentials = ensure_credentials(state, given)
+    credentials = known_credentials(state) if is_up else ensure_credentials(state, given)
     processes = []
     if "postgres" in owned:
         ensure_cluster(programs["initdb"], state, postgres_user, credentials["POSTGRES_PASSWORD"])

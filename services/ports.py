@@ -11,6 +11,7 @@ from services.state import ServicesError, write_private
 from tasks.services_config import ServicesConfig
 
 HOST = "127.0.0.1"
+CONFIGURED = ("airflow", "mlflow", "postgres", "redis", "hook")
 
 
 def choose_ports(config: ServicesConfig, names: list[str], memory: Path) -> dict[str, int]:
@@ -29,13 +30,24 @@ def choose_ports(config: ServicesConfig, names: list[str], memory: Path) -> dict
             wanted = getattr(config, f"{name}_port", 0)
             ports[name] = _hold(wanted or last.get(name, 0), held)
             if ports[name] is None and wanted:
-                raise ServicesError(
-                    f"port {wanted} for {name} is taken by {holder_of(wanted)}: stop that, or set"
-                    f" TRIBUTARY_SERVICES__{name.upper()}_PORT to another port (0: a free one)"
-                )
+                raise ServicesError(_taken(name, wanted))
             ports[name] = ports[name] or _hold(0, held)
     write_private(memory, json.dumps(ports))
     return ports
+
+
+def refuse_taken_ports(config: ServicesConfig) -> None:
+    """
+    Refuse configured ports that are taken, before anything is made.
+
+    Raises:
+        ServicesError: as ``choose_ports``.
+    """
+    for name in CONFIGURED:
+        wanted = getattr(config, f"{name}_port")
+        with ExitStack() as held:
+            if wanted and _hold(wanted, held) is None:
+                raise ServicesError(_taken(name, wanted))
 
 
 def read_ports(memory: Path) -> dict[str, int]:
@@ -62,6 +74,13 @@ def holder_of(port: int) -> str:
     except psutil.Error:
         pass
     return "another program"
+
+
+def _taken(name: str, port: int) -> str:
+    return (
+        f"port {port} for {name} is taken by {holder_of(port)}: stop that, or set"
+        f" TRIBUTARY_SERVICES__{name.upper()}_PORT to another port (0: a free one)"
+    )
 
 
 def _hold(port: int, held: ExitStack) -> int | None:

@@ -186,7 +186,7 @@ def render_script(process: Process, state: State) -> str:
     lines = [
         "#!/bin/sh",
         f"# Starts {process.name}; written by `make up`. Secrets are in the next line's file.",
-        f". {environment if process.is_tributary else secrets_file}",
+        f". {environment if process.is_tributary else secrets_file} || exit 1",
         *render_exports(process.variables),
         f"{shlex.quote(sys.executable)} -m services.leftovers {pid_file} $$",
         f"exec {shlex.join(process.command)}" + (" <<END" if process.stdin else ""),

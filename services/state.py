@@ -78,17 +78,26 @@ class State:
         config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
         return config / "tributary" / self.name / "secrets.env"
 
-    def make_folders(self) -> None:
+    def refuse_unfit(self) -> None:
         """
-        Make the folders; others may pass through (PostgreSQL may run as another user) but not look.
+        Refuse a path that cannot hold services.
 
         Raises:
-            ServicesError: the path is too long for a socket or has odd letters, or a folder cannot be made.
+            ServicesError: it is too long for a socket or has odd letters.
         """
         if found := UNSAFE.search(str(self.var)):
             raise ServicesError(f"{self.var} has {found[0]!r} in it; choose a VAR without it")
         if len(os.fsencode(self.socket)) > LONGEST_SOCKET:
             raise ServicesError(f"{self.socket} is too long a path for a socket; choose a shorter VAR")
+
+    def make_folders(self) -> None:
+        """
+        Make the folders; others may pass through (PostgreSQL may run as another user) but not look.
+
+        Raises:
+            ServicesError: the path cannot hold services, or a folder cannot be made.
+        """
+        self.refuse_unfit()
         try:
             self.var.mkdir(parents=True, exist_ok=True)
             self.folder.mkdir(exist_ok=True)

@@ -1,112 +1,129 @@
 """
 How does a deployment stand? One screen for the engineer on call: what does ``make status`` print?
 
-Everything is read where it is kept: the tables, the served pointer, MLflow, and Airflow where a server runs.
-What cannot be read gives a line, and the rest is shown.
+Everything is read where it is kept: the tables, the served pointer, the online store, MLflow, and Airflow
+where a server runs. What cannot be read gives a line, and the rest is shown. The exit code is 0 when all that
+was looked at is well, and 1 when something needs a person: the last line says what.
 """
 
 import os
 import shutil
 import sys
-import textwrap
-from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from lakehouse import tables
 from lakehouse.commit import BrokenPartition
 from lakehouse.lineage import Stale, stale_partitions
-from lakehouse.serving import read_serving
 from lakehouse.sources import timezone_of
 from lakehouse.store import Lakehouse
-from services.airflow_api import AirflowApi, day_of, open_airflow, seconds_of
+from services.airflow_api import day_of, open_airflow, seconds_of
+from services.findings import FAILURES, Findings, wrap
+from services.served import has_pointer, has_tracking, tell_serving
 from services.stale import stale_lines
-from tasks.promotions import read_promotions
 from tasks.settings import Settings, load_settings
 
 N_DAYS = 7
-WIDTH = 120
 DAGS = ("daily_cycle", "publish_release")
-FAILURES = (ValueError, LookupError, OSError)
+
+
+@dataclass
+class Runs:
+    """What Airflow tells: the newest run per day, the days that its schedule knows, is publishing at work."""
+
+    newest: dict[date, dict[str, Any]] = field(default_factory=dict)
+    scheduled: set[date] = field(default_factory=set)
+    is_publishing: bool = False
 
 
 def main() -> int:
-    """Run the command; give the exit code: 1 where there is nothing at all, or no settings."""
+    """Run the command; give the exit code."""
     try:
-        settings = load_settings()
-        lines, is_anything = describe(settings)
+        lines, is_well = describe(load_settings())
     except FAILURES as error:
         print(f"make status: {error}", file=sys.stderr)
         return 1
-    for line in lines:
-        print(textwrap.fill(line, WIDTH, subsequent_indent=" " * 11, break_on_hyphens=False))
-    return 0 if is_anything else 1
+    try:
+        print("\n".join(wrap(line) for line in lines), flush=True)
+    except BrokenPipeError:
+        # Who reads has seen enough (`make status | head`); Python would complain again as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0 if is_well else 1
 
 
 def describe(settings: Settings) -> tuple[list[str], bool]:
-    """Give the lines of the screen, and whether there is anything to tell of."""
-    lakehouse = Lakehouse(settings.lakehouse_root)
-    troubles: list[str] = []
-    runs: dict[date, dict[str, Any]] = {}
-    airflow = _try(troubles, lambda: _airflow(settings, runs), "Airflow") or ["Airflow    not running"]
-    there = _try(troubles, lambda: lakehouse.days(tables.EXPOSURE), "tables") or []
-    stale = _try(troubles, lambda: stale_partitions(lakehouse), "tables") or []
-    serving = _try(troubles, lambda: _serving(settings), "served") or ["served     nothing"]
-    is_anything = bool(there or runs or (settings.release_root / "SERVING.json").exists())
-    registry = (_try(troubles, lambda: _registry(settings), "MLflow") if is_anything else None) or []
-    days = sorted({*there, *(day for day, run in runs.items() if run["state"] != "success")})[-N_DAYS:]
-    versions = _try(troubles, lambda: _versions(days, settings), "MLflow") if is_anything else None
-    table = [_row(day, lakehouse, runs.get(day), versions or {}, stale) for day in days]
-    source = f"source {settings.source.preset}"
-    lines = [
-        f"{settings.var}   {source}   {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "",
-        *(_format(table) if days else [f"no day has been run yet below {settings.lakehouse_root}"]),
-        "",
-        *airflow,
-        *registry,
-        *serving,
-        *(["stale      nothing"] if not stale else ["stale      what is made from days that have changed:"]),
-        *stale_lines(stale),
-        _disk(settings),
-    ]
-    return lines + list(dict.fromkeys(troubles)), is_anything
-
-
-def _try(troubles: list[str], read: Callable[[], Any], what: str) -> Any | None:
-    try:
-        return read()
-    except FAILURES as error:
-        troubles.append(f"{what:<10} {' '.join(str(error).split())}")
-        return None
-
-
-def _airflow(settings: Settings, runs: dict[date, dict[str, Any]]) -> list[str]:
-    """Fill in the newest run per day, and tell how Airflow is; nothing where none is set up."""
+    """Give the lines of the screen, and whether there is something and nothing of it needs a person."""
+    lakehouse, found, runs = Lakehouse(settings.lakehouse_root), Findings(), Runs()
     if not settings.services.airflow_url:
-        return []
+        found.tell("Airflow", "not running")
+    else:
+        found.attempt("Airflow", lambda: _tell_airflow(settings, runs, found))
+    there = found.attempt("tables", lambda: lakehouse.days(tables.EXPOSURE)) or []
+    stale = found.attempt("tables", lambda: stale_partitions(lakehouse)) or []
+    is_anything = bool(there or runs.newest or has_pointer(settings))
+    days = _days(set(there), runs, found)
+    rows: list[list[str]] = []
+    if is_anything:
+        tell_serving(settings, found, is_publishing=runs.is_publishing)
+        versions = found.attempt("MLflow", lambda: _versions(days, settings)) or {}
+        rows = [_row(day, lakehouse, runs.newest.get(day), versions, stale) for day in days]
+        _tell_bad_days(rows, found)
+    found.tell("stale", "what is made from days that have changed:" if stale else "nothing")
+    found.lines += stale_lines(stale)
+    if stale:
+        found.to_mend.append(f"{len({each.day for each in stale})} stale days")
+    lines = [
+        f"{settings.var}   source {settings.source.preset}   {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "",
+        *(_format(rows) if rows else [f"no day has been run yet below {settings.lakehouse_root}"]),
+        "",
+        *found.lines,
+        _disk(settings),
+        *found.unreadable,
+    ]
+    if is_anything:
+        lines.append(f"to mend    {'; '.join(dict.fromkeys(found.to_mend)) or 'nothing'}")
+    return lines, is_anything and not found.to_mend
+
+
+def _tell_airflow(settings: Settings, runs: Runs, found: Findings) -> None:
+    """Tell how Airflow is, and fill in what it knows of runs."""
     zone = timezone_of(settings.source)
     with open_airflow(settings) as airflow:
         for run in airflow.dag_runs("daily_cycle", limit=100):
-            day = day_of(run, zone)
-            if day is not None and day not in runs:
-                runs[day] = run
-        health = airflow.get("monitor/health")
-        parts = [f"{name} {health[name]['status']}" for name in ("scheduler", "dag_processor")]
-        parts += [f"{dag_id} {_mode(airflow, dag_id)}" for dag_id in DAGS]
+            if (day := day_of(run, zone)) is not None:
+                runs.newest.setdefault(day, run)
+                if run["run_type"] != "manual":
+                    runs.scheduled.add(day)
+        answer = airflow.get("monitor/health")
+        health = {name: answer[name]["status"] for name in ("scheduler", "dag_processor")}
+        is_paused = {dag_id: airflow.is_paused(dag_id) for dag_id in DAGS}
+        last = airflow.dag_runs("publish_release", limit=1)
         active = [each for each in airflow.backfills("daily_cycle") if each["completed_at"] is None]
-        parts += [f"backfill {active[0]['id']} goes on"] if active else []
-    return [f"Airflow    {settings.services.airflow_url}: {', '.join(parts)}"]
+    parts = [f"{name} {status}" for name, status in health.items()]
+    parts += [f"{dag_id} is {'paused' if paused else 'on'}" for dag_id, paused in is_paused.items()]
+    parts += [f"backfill {active[0]['id']} goes on"] if active else []
+    bad = [f"Airflow's {name} is {status}" for name, status in health.items() if status != "healthy"]
+    if last and last[0]["state"] == "failed":
+        bad.append("publish_release failed")
+    runs.is_publishing = not bad and not is_paused["publish_release"]
+    found.tell("Airflow", f"{settings.services.airflow_url}: {', '.join(parts)}", "; ".join(bad))
 
 
-def _mode(airflow: AirflowApi, dag_id: str) -> str:
-    return "is paused" if airflow.is_paused(dag_id) else "is on"
+def _days(there: set[date], runs: Runs, found: Findings) -> list[date]:
+    """Choose the last days that tables or schedule know; tell of another that was run by hand apart."""
+    known = there | runs.scheduled
+    unfinished = {day for day, run in runs.newest.items() if run["state"] != "success"}
+    for day in sorted(unfinished - known)[-1:]:
+        found.tell("apart", f"{day} {runs.newest[day]['state']}: run by hand, neither in tables nor schedule")
+    return sorted(there | (unfinished & known))[-N_DAYS:]
 
 
 def _versions(days: list[date], settings: Settings) -> dict[date, str]:
     """Give the version registered for each day."""
-    if not _has_tracking(settings):
+    if not has_tracking(settings):
         return {}
     from tasks.tracking import find_version
 
@@ -114,48 +131,9 @@ def _versions(days: list[date], settings: Settings) -> dict[date, str]:
     return {day: str(version["version"]) for day, version in found.items() if version}
 
 
-def _registry(settings: Settings) -> list[str]:
-    if not _has_tracking(settings):
-        return ["champion   none", "challenger none"]
-    from tasks import tracking
-
-    lines = []
-    for name, find in (("champion", tracking.champion), ("challenger", tracking.challenger)):
-        version = find(settings)
-        told = f"version {version.version} of {version.day}, {version.verdict}" if version else "none"
-        lines.append(f"{name:<10} {told}")
-    return lines
-
-
-def _has_tracking(settings: Settings) -> bool:
-    """Tell whether there is an MLflow to ask: asking for an absent file would make it."""
-    path = settings.tracking_uri.removeprefix("sqlite:///")
-    return path == settings.tracking_uri or Path(path).exists()
-
-
-def _serving(settings: Settings) -> list[str]:
-    serving = read_serving(settings.release_root)
-    if serving is None:
-        return []
-    lines = [
-        f"served     version {serving.version} of {serving.day}, {serving.release_digest[:12]}, published "
-        f"{_age(serving.published_at)} ago"
-    ]
-    if promotions := read_promotions(settings.release_root):
-        last = promotions[-1]
-        before = f" after version {last.from_version}" if last.from_version else ""
-        lines.append(
-            f"published  {last.at[:16]} UTC: {last.kind} of version {last.version}{before} "
-            f"({last.actor}: {' '.join(last.reason.split())})"
-        )
-    return lines
-
-
-def _age(at: str) -> str:
-    age = datetime.now(UTC).replace(tzinfo=None) - datetime.fromisoformat(at)
-    if age < timedelta(hours=2):
-        return f"{age.total_seconds() / 60:.0f} min"
-    return f"{age.total_seconds() / 3600:.0f} h" if age < timedelta(days=3) else f"{age.days} days"
+def _tell_bad_days(rows: list[list[str]], found: Findings) -> None:
+    found.to_mend += [f"{day} failed" for day, state, *_ in rows if state == "failed"]
+    found.to_mend += [f"{day} is unreadable" for day, _, verdict, *_ in rows if verdict == "unreadable"]
 
 
 def _row(

@@ -10,11 +10,17 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
 
-from services.databases import has_airflow_user
-from services.health import is_ready, last_words, redis_answers
+from lakehouse.sources import SourceError, open_source
+from services.credentials import forget_given, known_credentials
+from services.databases import has_airflow_user, refuse_away
+from services.environment import GIVEN_PREFIXES
+from services.health import is_ready, last_words
 from services.plan import Plan, find_programs, make_plan
+from services.ports import refuse_taken_ports
 from services.processes import BIN, Process, Stage
 from services.state import ServicesError, State, stop_on_terminate, write_private
 from services.supervisor import Supervisor, take_down
@@ -31,9 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
         arguments
     )
     stop_on_terminate()
+    for name in [name for name, value in os.environ.items() if name.startswith(GIVEN_PREFIXES) and not value]:
+        del os.environ[name]  # given empty: no longer set
     try:
         bring_up(load_settings())
-    except (BadSettings, ServicesError) as error:
+    except (BadSettings, ServicesError, SourceError) as error:
         print(f"make up: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -44,30 +52,55 @@ def main(arguments: list[str] | None = None) -> int:
 
 def bring_up(settings: Settings) -> None:
     """
-    Bring the services of the settings' state folder up; a failure stops what this call started.
+    Bring the services of the settings' state folder up.
+
+    A failure stops what this call started, and leaves the settings of later commands as they were.
 
     Raises:
-        ServicesError: a program is missing, a port is taken, a service died or another `make up` runs.
+        ServicesError: a program is missing, a port is taken, a server of the settings is away, a service died
+            or another `make up` runs.
+        SourceError: the source cannot be opened.
     """
-    state = State(settings.var)
+    state, supervisor = State(settings.var), Supervisor(State(settings.var))
     refuse_run_folder(state)
+    open_source(settings.source)
     find_programs(settings.services)
+    state.refuse_unfit()
+    if not (supervisor.is_up() or supervisor.session()):
+        refuse_taken_ports(settings.services)
+        refuse_away(settings.services)
     state.make_folders()
     with state.lock():
-        supervisor = Supervisor(state)
         if supervisor.is_up():
             start_missing(state, supervisor, settings)
             return
         supervisor.stop()
-        plan = make_plan(state, settings.services)
-        plan.write_files()
-        try:
-            supervisor.start()
-            start_all(plan, supervisor)
-        except BaseException:
-            take_down(supervisor, report=lambda _: None)
-            raise
+        with settings_put_back_on_failure(state):
+            plan = make_plan(state, settings.services)
+            plan.write_files()
+            try:
+                supervisor.start()
+                start_all(plan, supervisor)
+            except BaseException:
+                take_down(supervisor, report=lambda _: None)
+                raise
         print_services(plan, supervisor.states())
+
+
+@contextmanager
+def settings_put_back_on_failure(state: State) -> Iterator[None]:
+    """Let a start that failed not change what later commands are given: environment and secrets file."""
+    before = known_credentials(state)
+    environment = state.environment_file.read_text() if state.environment_file.exists() else None
+    try:
+        yield
+    except BaseException:
+        forget_given(state, before)
+        if environment is None:
+            state.environment_file.unlink(missing_ok=True)
+        else:
+            write_private(state.environment_file, environment)
+        raise
 
 
 def refuse_run_folder(state: State) -> None:
@@ -94,7 +127,6 @@ def start_all(plan: Plan, supervisor: Supervisor) -> None:
     for stage, group in groupby(plan.processes, key=lambda process: process.stage):
         processes = list(group)
         if stage == Stage.TRACKING:
-            check_shared_redis(plan)
             plan.make_databases()
         for process in processes:
             supervisor.start_process(process.name)
@@ -191,17 +223,6 @@ def run_airflow(plan: Plan, name: str, arguments: list[str], typed: str = "") ->
     if ran.returncode:
         raise ServicesError(f"{name} failed: {last_words(log)}; log: {log}")
     print(f"  {time.monotonic() - started:6.1f} s  {name}", flush=True)
-
-
-def check_shared_redis(plan: Plan) -> None:
-    """
-    Check that the Redis of the settings lets us in.
-
-    Raises:
-        ServicesError: it does not.
-    """
-    if plan.config.redis_url and not redis_answers(plan.config.redis_url):
-        raise ServicesError("the Redis of services.redis_url does not answer, or its password is wrong")
 
 
 if __name__ == "__main__":

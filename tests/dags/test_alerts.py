@@ -79,6 +79,21 @@ def test_publishing_is_told_of_once_while_it_keeps_failing(alerts, caplog):
     assert "failed at publish" in caplog.messages[-1]
 
 
+def late(run_type: str, state: str, queued_at: str) -> dict:
+    """What Airflow hands to the callback of a deadline, here 06:00 on the day after 2022-05-03."""
+    run = {
+        "dag_id": "daily_cycle",
+        "dag_run_id": "a run",
+        "run_type": run_type,
+        "state": state,
+        "conf": None,
+        "queued_at": queued_at,
+        "data_interval_start": "2022-05-03T00:00:00Z",
+        "logical_date": "2022-05-03T00:00:00Z",
+    }
+    return {"dag_run": run}
+
+
 @pytest.mark.parametrize(
     ("run_type", "state", "is_told"),
     [
@@ -91,10 +106,16 @@ def test_publishing_is_told_of_once_while_it_keeps_failing(alerts, caplog):
 def test_a_late_run_is_told_unless_it_queues_in_a_backfill_or_was_told_of(
     alerts, caplog, run_type, state, is_told
 ):
-    run = {"dag_id": "daily_cycle", "dag_run_id": "a run", "run_type": run_type, "state": state, "conf": None}
     with caplog.at_level(logging.INFO):
-        alerts.run_is_late({"dag_run": run | {"data_interval_start": "2022-05-03T00:00:00Z"}})
+        alerts.run_is_late(late(run_type, state, "2022-05-04T00:00:03Z"))
     assert bool(told(caplog)) == is_told
     if is_told:
         assert f"{state}, not done 6 h after the end of its day" in told(caplog)[0]
         assert ("of 2022-05-03 is late" in told(caplog)[0]) == (run_type == "scheduled")
+
+
+def test_a_run_that_was_created_after_its_deadline_is_in_the_log_only(alerts, caplog):
+    with caplog.at_level(logging.INFO):
+        alerts.run_is_late(late("scheduled", "running", "2022-05-04T14:00:00Z"))
+    assert told(caplog) == []
+    assert "a run is past its deadline: scheduled run, running" in caplog.text

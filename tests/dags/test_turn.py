@@ -173,6 +173,14 @@ def test_a_night_of_a_source_that_has_ended_is_skipped(turn, tmp_path):
 @pytest.mark.parametrize("run_type", ["scheduled", "backfill", "manual"])
 def test_a_day_whose_day_before_is_not_there_says_how_to_bring_it_in(turn, tmp_path, run_type):
     with pytest.raises(
-        turn.NotStarted, match=r"the day before, 2026-01-03, is not in .*make backfill FROM=2026-01-04"
+        turn.NotStarted,
+        match=r"the day before, 2026-01-03, is not in .*"
+        r"`make backfill FROM=2026-01-04 TO=2026-01-04 REPROCESS=failed` brings in the days before",
     ):
         ask(turn, tmp_path, run_type, has_day_before=False)
+
+
+def test_a_day_that_the_source_lacks_says_which_it_has(turn, tmp_path):
+    expected = "2026-01-04 not started: source synthetic has no such day, it has 2026-01-01 .. 2026-01-02"
+    with pytest.raises(turn.NotStarted, match=expected):
+        ask(turn, tmp_path, "manual", last_day=day(2), has_day_before=False)

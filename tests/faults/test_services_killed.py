@@ -31,6 +31,7 @@ KILLS = [
     ("airflow-scheduler", "train"),
     ("postgres", "evaluate"),
     ("postgres", "ingest_logs"),
+    ("postgres", "register_release"),
     ("mlflow", "build_release"),
     ("mlflow", "register_release"),
     ("airflow-api-server", "train"),

@@ -62,15 +62,19 @@ class Place:
 
     def pid(self, process: str) -> int:
         """Give the process that supervisor runs under a name now; 0 while there is none."""
+        asked = self.supervise("pid", process)
+        return int(asked) if asked.strip().isdecimal() else 0
+
+    def supervise(self, *arguments: str) -> str:
+        """Give supervisor a command; give its answer."""
         command = [Path(sys.executable).parent / "supervisorctl", "-c", self.state.supervisor_file]
-        asked = subprocess.run([*command, "pid", process], capture_output=True, text=True, check=False)
-        return int(asked.stdout) if asked.stdout.strip().isdecimal() else 0
+        return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False).stdout
 
     def variables(self) -> dict[str, str]:
         """Give the environment that leads every command on the folder to its services."""
-        program = f". {self.state.environment_file} && env -0"
+        program = '. "$0" && env -0'
         clean = {name: self.environment[name] for name in ("PATH", "XDG_CONFIG_HOME")}
-        command = ["/bin/sh", "-euc", program]
+        command = ["/bin/sh", "-euc", program, str(self.state.environment_file)]
         out = subprocess.run(command, env=clean, capture_output=True, check=True).stdout
         return dict(line.split("=", 1) for line in out.decode().split("\0") if line)
 

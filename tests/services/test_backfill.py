@@ -71,8 +71,9 @@ class Handler(BaseHTTPRequestHandler):
             "page": (200, b"<html>hello</html>"),
             "ill": (503, b"<html>no</html>"),
             "closed": (401, b"{}"),
+            "lost": (200, b'{"metadatabase": {"status": "unhealthy"}}'),
         }.get(kind, (404, json.dumps({"detail": "no such\nthing"}).encode()))
-        self.send_response(status)
+        self.send_response(401 if self.path == "/lost/auth/token" else status)
         self.end_headers()
         self.wfile.write(body)
 
@@ -94,6 +95,7 @@ def web() -> Iterator[str]:
     [
         ("page", AirflowRefused, "is no Airflow API: login gave no JSON; check the address"),
         ("ill", AirflowUnavailable, "answered 503"),
+        ("lost", AirflowUnavailable, "answers, but its database is away"),
         ("closed", AirflowRefused, "does not know user 'me' with this password"),
         ("other", AirflowRefused, "Airflow refused login: no such thing"),
     ],

@@ -144,6 +144,26 @@ def test_environment_keeps_what_was_given_and_what_the_caller_sets_wins(state: S
     )
 
 
+def test_environment_without_its_secrets_fails_in_one_line(state: State) -> None:
+    state.folder.mkdir(parents=True)
+    environment = tributary_environment(state, ServicesConfig(), addresses(), {})
+    state.environment_file.write_text(environment.render(state))
+    for shell in ("/bin/sh", "/bin/bash"):
+        command = [shell, "-c", '. "$0" || exit 1; echo goes on', str(state.environment_file)]
+        ran = subprocess.run(command, env={}, capture_output=True, text=True, check=False)
+        assert (ran.returncode, ran.stdout) == (1, "")
+        assert ran.stderr.startswith(f"the passwords of {state.var} are not in {state.secrets_file} any more")
+        assert ran.stderr.count("\n") == 1
+
+
+def test_what_is_given_takes_the_place_of_what_was_given_before(state: State) -> None:
+    made = ensure_credentials(state, {"KEPT_TRIBUTARY_A": "1", "REDIS_URL": "redis://a"})
+    later = ensure_credentials(state, {"KEPT_TRIBUTARY_B": "2"})
+    assert later == read_credentials(state.secrets_file)
+    assert set(made) - set(later) == {"KEPT_TRIBUTARY_A", "REDIS_URL"}
+    assert later["REDIS_PASSWORD"] == made["REDIS_PASSWORD"]
+
+
 def test_metrics_go_where_the_settings_say_and_nowhere_by_default(state: State) -> None:
     def metrics(config: ServicesConfig) -> dict[str, str]:
         ours = tributary_environment(state, config, addresses(), {}).ours

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from lakehouse.serving import Serving, write_serving
 from lakehouse.store import Lakehouse
 from lakehouse.tables import CLICK, EXPOSURE, GATE, I2I_TABLE, TIME, quarantine
+from nearline.store import open_store
 from tests.conftest import REPOSITORY
 
 FIRST = date(2026, 1, 1)
@@ -60,7 +62,24 @@ def state(tmp_path_factory) -> Path:
         var / "releases",
         Serving("7", day, "f" * 64, "models:/retrieval/7", "local/x", "2026-01-11T03:00:00"),
     )
+    with closing(open_store(f"sqlite:///{var / 'online.db'}")) as store:
+        store.serve({"version": "7", "release": "f" * 64, "day": str(day), "lists": {}})
     return var
+
+
+@pytest.fixture
+def copy(state, tmp_path) -> Path:
+    """The same without what is stale, to break something in."""
+    var = tmp_path / "var"
+    shutil.copytree(state, var)
+    shutil.rmtree(var / "lakehouse" / "i2i_table")
+    return var
+
+
+def to_mend(done: subprocess.CompletedProcess) -> str:
+    """Give the last line, whole: what needs a person."""
+    text = " ".join(done.stdout.split())
+    return text.rpartition(" to mend ")[2]
 
 
 def test_where_nothing_is_it_says_so_and_makes_nothing(tmp_path):
@@ -72,7 +91,8 @@ def test_where_nothing_is_it_says_so_and_makes_nothing(tmp_path):
 
 def test_a_state_without_services_fits_on_one_screen(state):
     done = status(state)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
+    assert to_mend(done) == "1 stale days"
     lines = done.stdout.splitlines()
     assert len(lines) <= 40
     assert max(map(len, lines)) <= 120
@@ -102,17 +122,87 @@ def test_what_is_down_or_damaged_gives_a_line_and_the_rest_is_shown(state, tmp_p
         "AIRFLOW_ADMIN_PASSWORD": "hidden-from-all",
     }
     done = status(var, **services)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     assert "Airflow does not answer at http://127.0.0.1:1" in done.stdout
     assert (
         "MLflow does not answer at http://127.0.0.1:1: connection refused; start it (make up)" in done.stdout
     )
     assert "SERVING.json cannot be read" in " ".join(done.stdout.split())
+    assert "served     unreadable:" in done.stdout
+    assert to_mend(done).startswith("Airflow cannot be read; ")
+    assert "2026-01-09 is unreadable" in to_mend(done)
     assert "2026-01-09  -        unreadable" in done.stdout
     assert "2026-01-10  -        passed" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert "hidden-from-all" not in done.stdout + done.stderr
     assert len(done.stdout.splitlines()) <= 40
+
+
+def test_all_is_well_where_nothing_needs_a_person(copy):
+    done = status(copy)
+    assert (done.returncode, to_mend(done)) == (0, "nothing"), done.stdout
+    assert "store      serves the same release" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("record", "line", "mend"),
+    [
+        (None, "empty: `make publish` loads it again", "the online store is empty"),
+        (
+            {"version": "6", "release": "e" * 64, "day": "2026-01-09", "lists": {}},
+            "serves version 6 of 2026-01-09, the pointer names version 7: `make publish` makes them agree",
+            "the online store serves another release",
+        ),
+    ],
+)
+def test_an_online_store_that_differs_from_the_pointer_is_told(copy, record, line, mend):
+    for path in copy.glob("online.db*"):
+        path.unlink()
+    if record:
+        with closing(open_store(f"sqlite:///{copy / 'online.db'}")) as store:
+            store.serve(record)
+    done = status(copy)
+    assert (done.returncode, to_mend(done)) == (1, mend)
+    assert f"store      {line}" in done.stdout
+    assert (copy / "online.db").exists() == bool(record)
+
+
+def test_an_online_store_that_is_away_is_told_without_its_password(copy):
+    done = status(copy, TRIBUTARY_ONLINE_STORE_URL="redis://:hidden-from-all@127.0.0.1:1/0")
+    assert (done.returncode, to_mend(done)) == (1, "the online store is away")
+    assert "store      away:" in done.stdout
+    assert "hidden-from-all" not in done.stdout
+
+
+def test_a_damaged_promotion_log_leaves_the_pointer_on_the_screen(copy):
+    (copy / "releases" / "promotions").mkdir()
+    (copy / "releases" / "promotions" / "20260111T030000.000000Z-1.json").write_text("{")
+    done = status(copy)
+    assert (done.returncode, to_mend(done)) == (1, "the promotion log is damaged")
+    assert "served     version 7 of 2026-01-10" in done.stdout
+    assert "published  unreadable:" in done.stdout
+
+
+def test_a_pointer_that_may_not_be_read_is_not_nothing(copy):
+    (copy / "releases" / "SERVING.json").unlink()
+    (copy / "releases" / "SERVING.json").mkdir()
+    done = status(copy)
+    assert (done.returncode, to_mend(done)) == (1, "the served pointer is damaged")
+    assert "served     unreadable:" in done.stdout
+    assert "store      serves version 7 of 2026-01-10" in done.stdout
+
+
+def test_a_reader_that_has_seen_enough_is_no_traceback(copy):
+    command = f"{sys.executable} -m services.status | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=REPOSITORY,
+        env=os.environ | {"TRIBUTARY_VAR": str(copy)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_wrong_setting_is_one_line(tmp_path):

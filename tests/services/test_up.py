@@ -8,6 +8,8 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,11 +19,12 @@ import httpx
 import psutil
 import pytest
 
-from services.airflow_api import AirflowApi, AirflowRefused
+from services.airflow_api import AirflowApi, AirflowRefused, AirflowUnavailable
 from services.credentials import read_credentials
 from services.ports import is_listening
 from services.supervisor import Supervisor
-from tests.services.places import Place, passable_folder, place_in, wait_until
+from tests.conftest import REPOSITORY
+from tests.services.places import WAIT_SECONDS, Place, passable_folder, place_in, wait_until
 
 AIRFLOW = ["airflow-api-server", "airflow-dag-processor", "airflow-scheduler"]
 NAMES = ["postgres", "redis", "mlflow", *AIRFLOW, "publish-hook"]
@@ -62,7 +65,7 @@ def up(folder: Path, statsd: tuple[int, list[str]]) -> Iterator[Place]:
     """Bring everything up; take it down at the end, whatever the tests did."""
     port, names = statsd
     place = place_in(
-        folder,
+        folder / "a place",
         TRIBUTARY_SERVICES__STATSD_HOST="127.0.0.1",
         TRIBUTARY_SERVICES__STATSD_PORT=str(port),
         TRIBUTARY_ALERTS__WEBHOOK_URL=HOOK,
@@ -231,6 +234,47 @@ def test_killed_processes_are_started_again_without_what_they_left(up: Place) ->
     wait_until(lambda: set(Supervisor(up.state).states().values()) == {"RUNNING"})
 
 
+def test_a_database_that_is_away_is_no_wrong_password(up: Place) -> None:
+    up.supervise("stop", "postgres")
+    try:
+        with up.airflow() as airflow, pytest.raises(AirflowUnavailable, match="but its database is away"):
+            airflow.is_paused("daily_cycle")
+    finally:
+        up.supervise("start", "postgres")
+    with up.airflow() as airflow:
+        wait_until(lambda: answers(airflow))
+
+
+def answers(airflow: AirflowApi) -> bool:
+    try:
+        return airflow.is_paused("daily_cycle") is not None
+    except AirflowUnavailable:
+        return False
+
+
+def test_a_backfill_that_is_ended_says_what_goes_on_and_another_is_refused_meanwhile(up: Place) -> None:
+    days = ["--from", "2026-01-03", "--to", "2026-01-03"]
+    first = subprocess.Popen(
+        [sys.executable, "-u", "-m", "services.backfill", *days],
+        cwd=REPOSITORY,
+        env=up.environment | up.variables(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with up.airflow() as airflow:
+        wait_until(lambda: airflow.dag_runs("prepare_window"))
+        second = up.run("services.backfill", *days, **up.variables())
+        first.terminate()
+        output, _ = first.communicate(timeout=WAIT_SECONDS)
+        run_id = airflow.dag_runs("prepare_window")[0]["dag_run_id"]
+        airflow.patch(f"dags/prepare_window/dagRuns/{run_id}", {"state": "failed"})
+    assert second.returncode == 1
+    assert second.stderr.startswith("make backfill: prepare_window brings in the days before 2026-01-03 (")
+    assert second.stderr.count("\n") == 1
+    assert first.returncode == 130
+    assert "prepare_window goes on in Airflow; no day of the backfill was started" in output
+
+
 def test_down_leaves_no_process_and_no_port_and_can_be_repeated(up: Place) -> None:
     members, ports = up.session(), up.ports.values()
     down = up.run("services.down")
@@ -261,7 +305,32 @@ def test_taken_port_names_its_holder_and_the_setting_and_starts_nothing(folder: 
     assert f"(pid {os.getpid()})" in started.stderr
     assert "TRIBUTARY_SERVICES__MLFLOW_PORT" in started.stderr
     assert started.stderr.count("\n") == 1
-    assert not Supervisor(place.state).is_up()
+    assert not place.var.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (
+            {"SERVICES__POSTGRES_URL": "postgresql://me:hunter2@127.0.0.1:1", "N_THREADS": ""},
+            "services.postgres_url: cannot connect to PostgreSQL at 127.0.0.1:1: .*Connection refused",
+        ),
+        ({"SERVICES__REDIS_URL": "redis://:hunter2@127.0.0.1:1/0"}, "services.redis_url: .*127.0.0.1:1"),
+        ({"SOURCE__PRESET": "kuairand"}, "source kuairand needs DATA"),
+        ({"SOURCE__PRESET": "kuairand", "SOURCE__DATA": "/nonexistent"}, "no folder /nonexistent; set DATA"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_anything_is_made(
+    folder: Path, given: dict[str, str], reason: str
+) -> None:
+    place = place_in(folder / "refused", **{f"TRIBUTARY_{name}": value for name, value in given.items()})
+    started = place.run("services.up")
+    assert started.returncode == 1
+    assert re.search(reason, started.stderr)
+    assert started.stderr.count("\n") == 1
+    assert "hunter2" not in started.stderr
+    assert not place.var.exists()
+    assert not place.secrets_file.exists()
 
 
 def test_missing_program_is_named_with_the_setting_that_does_without(folder: Path) -> None:
@@ -274,8 +343,10 @@ def test_missing_program_is_named_with_the_setting_that_does_without(folder: Pat
     assert not place.var.exists()
 
 
-def test_service_that_dies_tells_its_last_words_and_takes_the_others_along(folder: Path) -> None:
-    place = place_in(folder / "dies")
+def test_service_that_dies_tells_its_last_words_and_leaves_no_process_and_no_setting(folder: Path) -> None:
+    place = place_in(folder / "dies", TRIBUTARY_ALERTS__WEBHOOK_URL=HOOK)
+    place.secrets_file.parent.mkdir(parents=True)
+    place.secrets_file.write_text("KEPT_TRIBUTARY_ALERTS__WEBHOOK_URL=https://hooks.example.org/before\n")
     data = place.state.folder / "postgres"
     data.mkdir(parents=True)
     for parent in (data.parent, place.var, place.var.parent):
@@ -291,6 +362,10 @@ def test_service_that_dies_tells_its_last_words_and_takes_the_others_along(folde
     assert last.endswith(f"log: {place.state.logs}/postgres.log")
     assert not Supervisor(place.state).is_up()
     assert not is_listening(place.ports["redis"])
+    assert not place.state.environment_file.exists()
+    known = read_credentials(place.secrets_file)
+    assert known["KEPT_TRIBUTARY_ALERTS__WEBHOOK_URL"] == "https://hooks.example.org/before"
+    assert len(known["POSTGRES_PASSWORD"]) == 32
 
 
 def test_lost_passwords_are_asked_for_and_folders_of_make_run_refused(folder: Path) -> None:
@@ -302,6 +377,13 @@ def test_lost_passwords_are_asked_for_and_folders_of_make_run_refused(folder: Pa
     started = place.run("services.up")
     assert started.returncode == 1
     assert f"were in /home/somebody/secrets.env, not in {place.secrets_file}" in started.stderr
+
+    place.state.environment_file.write_text(f"# ...\n. {place.secrets_file}\n")
+    started = place.run("services.up")
+    assert started.stderr.startswith(
+        f"make up: the passwords of {place.var} are not in {place.secrets_file} any"
+    )
+    assert started.stderr.count("\n") == 1
 
     place.state.environment_file.unlink()
     (place.var / "mlflow.db").touch()
