@@ -8,7 +8,7 @@ VAR ?= var
 
 # What a person gives reaches the recipes as variables of the environment, letter by letter: neither make nor
 # a shell reads into it.
-GIVEN := SOURCE DATA FROM TO VAR K REPROCESS VERSION REASON FORCE
+GIVEN := SOURCE DATA FROM TO VAR K REPROCESS VERSION REASON FORCE KUAIRAND SHAPES
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 override VAR := $(or $(value VAR),var)
 export $(GIVEN)
@@ -81,8 +81,7 @@ approve: .venv/run  ## Make the challenger the champion and serve it: VAR= [VERS
 bench-env: .venv-bench/peers  ## The environment of the benchmarks' peers
 
 bench: .venv/run bench-env  ## Swing beside its peers: [KUAIRAND=folder] [SHAPES=134k,1M,taobao_small]
-	@$(BIN)/python -m benchmarks.swing $(if $(KUAIRAND),--kuairand "$(KUAIRAND)") \
-		$(if $(SHAPES),--shapes "$(SHAPES)")
+	@$(BIN)/python -m benchmarks.swing $${KUAIRAND:+--kuairand="$$KUAIRAND"} $${SHAPES:+--shapes="$$SHAPES"}
 
 audit: .venv/dev  ## Known vulnerabilities of the installed packages
 	@timeout 120 $(BIN)/pip-audit --progress-spinner off --skip-editable > .pip-audit.log 2>&1; status=$$?; \
