@@ -81,7 +81,9 @@ WARM = (
         "mlflow.store.model_registry.sqlalchemy_store",
     ),
     *(
-        "models.swing_kernel",
+        "models.swing.walk",
+        "models.swing.pairs",
+        "models.swing.csr",
         "models.search_kernel",
         "numba.typed",
         "numba.experimental",
