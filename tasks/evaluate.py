@@ -34,6 +34,7 @@ from tasks.days import ONE_DAY, ingested
 from tasks.gates import WARMING_UP
 from tasks.measures import Measures
 from tasks.settings import BASE, Settings
+from tasks.spark import spark_session
 from tasks.train import is_warming_up, read_checkpoint
 
 REFERENCES = ("popularity", "swing")
@@ -140,6 +141,7 @@ def _read_behaviour(lakehouse: Lakehouse, day: date, catalogue: Catalogue, setti
             "max_users": settings.evaluation.max_users,
             "seed": settings.evaluation.seed,
         },
+        spark=spark_session(settings),
     )
 
     def ids(column: str) -> pa.ListArray:
