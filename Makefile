@@ -86,8 +86,9 @@ lint: .venv/dev  ## Lint, format and import rules
 test: lint  ## Lint, import rules and the whole test suite
 	$(BIN)/pytest -n 2 -m "not slow"
 
-test-faults: .venv/dev  ## The slow tests on real services: scheduler nights, 200 flips
-	$(BIN)/pytest -m slow
+test-faults: .venv/dev  ## Inject every fault, with a table of counts; the slow tests on real services: an hour
+	$(BIN)/pytest tests/faults
+	$(BIN)/pytest --ignore tests/faults -m slow
 
 clean:  ## Remove the environment and caches; the state folder stays
 	rm -rf .venv .pip-audit.log build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -41,9 +41,13 @@ def run_failed(context: dict[str, Any]) -> None:
 
 
 def publishing_failed(context: dict[str, Any]) -> None:
-    """Tell that publishing failed: the first of failures in a row, since it is tried every few minutes."""
+    """
+    Tell that publishing failed: the first of failures in a row, since it is tried every few minutes.
+
+    A refusal fails once for each cause (``tasks/scheduled_publish.py``), so every one is told.
+    """
     alert = _failure(context)
-    if _failed_before(context.get("ti")):
+    if _failed_before(context.get("ti")) and not alert.reason.startswith("PublishRefused"):
         log.error("%s", alert.text())
     else:
         send_alert(alert, load_settings().alerts)

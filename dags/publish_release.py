@@ -27,6 +27,10 @@ Every five minutes: if the alias `champion` of the registered model `retrieval` 
 served one, verify it, load the online store, flip the pointer and write the promotion log. Nothing to do when
 they are equal. **Rollback is moving the alias back** (`make rollback`). A failed publish leaves the old
 release serving.
+
+A champion that did not pass its gates and was not forced, or whose artifacts are gone, is refused: the run
+fails once, with the cause; after that the log warns, until the alias moves or the cause changes. A store or
+an MLflow that is away is tried again.
 """,
 )
 def publish_release():
@@ -35,10 +39,10 @@ def publish_release():
     @task
     def publish() -> None:
         """Make the world equal to the alias."""
-        from tasks import publish
+        from tasks import scheduled_publish
 
         with step():
-            report(publish.publish_release(load_settings()))
+            report(scheduled_publish.publish_on_schedule(load_settings()))
 
     publish()
 

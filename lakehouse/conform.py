@@ -1,5 +1,7 @@
 """Do these rows fit their declared table? If so: in its columns, types and order."""
 
+from collections.abc import Iterable, Iterator
+
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
@@ -22,12 +24,61 @@ def conform(rows: pa.Table, table: Table) -> pa.Table:
         SchemaMismatch: a column is missing, unknown, repeated, of another type, or holds a null or a value
             that it may not hold; or several rows have the same key.
     """
+    rows = _conform_columns(rows, table)
+    _check_key(rows, table)
+    return rows.sort_by([(name, "ascending") for name in _order(table)])
+
+
+def conform_batches(batches: Iterable[pa.Table | pa.RecordBatch], table: Table) -> Iterator[pa.Table]:
+    """
+    Give the rows of batches that are in the table's order already, each as `conform` would.
+
+    The batches are cut where the first column of the order, which leads the key too, changes its value, so
+    that no key can be in two of them.
+
+    Raises:
+        SchemaMismatch: as `conform`, or the rows are in another order or cut elsewhere.
+    """
+    order = _order(table)
+    if order[0] != table.key[0]:
+        raise ValueError(f"table {table.name} is ordered by {order[0]}, its key starts with {table.key[0]}")
+    last = None
+    for batch in batches:
+        rows = _conform_columns(batch, table)
+        if rows.num_rows == 0:
+            continue
+        first = rows[order[0]][0].as_py()
+        if not _is_ascending(rows.select(order)) or (last is not None and first <= last):
+            raise SchemaMismatch(
+                f"table {table.name}: a batch that starts at {order[0]}={first} is not in the order of"
+                f" {', '.join(order)}, or not cut between two values of {order[0]}"
+            )
+        _check_key(rows, table)
+        last = rows[order[0]][-1].as_py()
+        yield rows
+
+
+def _order(table: Table) -> list[str]:
+    return list(dict.fromkeys((*table.sort_columns, *table.key)))
+
+
+def _is_ascending(rows: pa.Table) -> bool:
+    """Tell whether no row comes before the one above it, by all columns in their order (no nulls)."""
+    is_equal = pa.repeat(pa.scalar(True), max(0, rows.num_rows - 1))
+    is_behind = pc.invert(is_equal)
+    for column in rows.columns:
+        above, below = column.slice(0, len(column) - 1), column.slice(1)
+        is_behind = pc.or_(is_behind, pc.and_(is_equal, pc.greater(below, above)))
+        is_equal = pc.and_(is_equal, pc.equal(below, above))
+    return pc.all(pc.or_(is_behind, is_equal), min_count=0).as_py()
+
+
+def _conform_columns(rows: pa.Table | pa.RecordBatch, table: Table) -> pa.Table:
+    if isinstance(rows, pa.RecordBatch):
+        rows = pa.Table.from_batches([rows])
     _check_names(rows.column_names, table)
     columns = [_conform_column(rows[column.name], column, table) for column in table.columns]
-    rows = pa.Table.from_arrays(columns, schema=table.schema)
-    _check_key(rows, table)
-    order = dict.fromkeys((*table.sort_columns, *table.key))
-    return rows.sort_by([(name, "ascending") for name in order])
+    return pa.Table.from_arrays(columns, schema=table.schema)
 
 
 def _check_names(found: list[str], table: Table) -> None:

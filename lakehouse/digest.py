@@ -23,25 +23,40 @@ def digest_rows(rows: pa.Table) -> str:
     Raises:
         TypeError: a column holds neither numbers, booleans, times, text, bytes nor lists of those.
     """
-    whole = hashlib.sha256(str(rows.num_rows).encode())
-    for field, column in zip(rows.schema, rows.columns, strict=True):
-        whole.update(f"\n{field.name}: {_type_name(field.type)}\n".encode())
-        whole.update(_digest_column(column))
-    return whole.hexdigest()
+    digest = RowDigest(rows.schema)
+    digest.update(rows)
+    return digest.hexdigest()
+
+
+class RowDigest:
+    """The digest of rows that come batch by batch: that of `digest_rows` for all of them."""
+
+    def __init__(self, schema: pa.Schema):
+        """Start without rows. Raises TypeError as `digest_rows`."""
+        self._schema = schema
+        self._n_rows = 0
+        self._columns = [[hashlib.sha256() for _ in _streams(pa.array([], field.type))] for field in schema]
+
+    def update(self, rows: pa.Table) -> None:
+        """Put rows of the schema behind those so far."""
+        self._n_rows += rows.num_rows
+        for digests, column in zip(self._columns, rows.columns, strict=True):
+            for chunk in column.chunks:
+                for digest, stream in zip(digests, _streams(chunk), strict=True):
+                    digest.update(stream)
+
+    def hexdigest(self) -> str:
+        """Give the digest of the rows so far."""
+        whole = hashlib.sha256(str(self._n_rows).encode())
+        for field, digests in zip(self._schema, self._columns, strict=True):
+            whole.update(f"\n{field.name}: {_type_name(field.type)}\n".encode())
+            whole.update(b"".join(digest.digest() for digest in digests))
+        return whole.hexdigest()
 
 
 def _type_name(kind: pa.DataType) -> str:
     """Name the type without the names that list items have, which differ between Parquet and DuckDB."""
     return f"list<{_type_name(kind.value_type)}>" if _is_list(kind) else str(kind)
-
-
-def _digest_column(column: pa.ChunkedArray) -> bytes:
-    no_rows = pa.array([], column.type)
-    digests = [hashlib.sha256() for _ in _streams(no_rows)]
-    for chunk in column.chunks:
-        for digest, stream in zip(digests, _streams(chunk), strict=True):
-            digest.update(stream)
-    return b"".join(digest.digest() for digest in digests)
 
 
 def _streams(array: pa.Array) -> Iterator[np.ndarray | memoryview]:

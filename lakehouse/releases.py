@@ -22,11 +22,13 @@ candidates.
     candidates/<list>/scores.npy        float32 [n, K]
 """
 
+import fcntl
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -46,6 +48,7 @@ from lakehouse.manifest import (
     digest_tensors,
     file_entry,
     release_digest,
+    verified_record,
     verify_release,
 )
 from lakehouse.release_reader import (
@@ -126,7 +129,7 @@ def write_release(
     mlflow_run_id: str | None = None,
 ) -> Manifest:
     """
-    Replace ``folder`` by a release; it appears whole, so one writer at a time needs no lock for readers.
+    Replace ``folder`` by a release; it appears whole, and a second writer waits until the first has ended.
 
     Raises:
         BadRelease: arrays that do not fit each other, or a name that cannot be a folder.
@@ -134,38 +137,54 @@ def write_release(
     folder = Path(folder)
     _check(contents)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder)
-    new, old = (folder.parent / f".{folder.name}.{uuid.uuid4().hex}.tmp" for _ in range(2))
-    new.mkdir()
-    try:
-        files = _write_files(new, contents)
-        manifest = Manifest(
-            day=day,
-            code_version=code_version,
-            config_digest=config_digest,
-            mlflow_run_id=mlflow_run_id,
-            quotas=dict(contents.quotas),
-            n_triggers=contents.n_triggers,
-            files=files,
-            digest=release_digest(day, contents.quotas, contents.n_triggers, files),
-        )
-        (new / MANIFEST).write_text(manifest.to_json())
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(new, folder)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+    with _one_writer(folder.parent):
+        _remove_leftovers(folder)
+        new, old = (folder.parent / f".{folder.name}.{uuid.uuid4().hex}.tmp" for _ in range(2))
+        new.mkdir()
+        try:
+            files = _write_files(new, contents)
+            manifest = Manifest(
+                day=day,
+                code_version=code_version,
+                config_digest=config_digest,
+                mlflow_run_id=mlflow_run_id,
+                quotas=dict(contents.quotas),
+                n_triggers=contents.n_triggers,
+                files=files,
+                digest=release_digest(day, contents.quotas, contents.n_triggers, files),
+            )
+            (new / MANIFEST).write_text(manifest.to_json())
+            if folder.exists():
+                os.replace(folder, old)
+            os.replace(new, folder)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
     return manifest
 
 
 def remove_release(folder: Path) -> None:
     """Remove a release folder, if it is there; it disappears whole, however this ends."""
-    _remove_leftovers(folder)
-    if folder.exists():
-        gone = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.tmp"
-        os.replace(folder, gone)
-        shutil.rmtree(gone)
+    if not folder.parent.exists():
+        return
+    with _one_writer(folder.parent):
+        _remove_leftovers(folder)
+        if folder.exists():
+            gone = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.tmp"
+            os.replace(folder, gone)
+            shutil.rmtree(gone)
+        verified_record(folder).unlink(missing_ok=True)
+
+
+@contextmanager
+def _one_writer(root: Path) -> Iterator[None]:
+    """Hold the folder of the release folders alone; the system lets go when the process ends, however."""
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """How is one file written so that it is there whole or not at all, on a local folder or an fsspec URL?"""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -58,15 +58,43 @@ class Storage:
 
     def write_parquet(self, path: str, rows: pa.Table) -> None:
         """Write a new file; when this returns it is on the disk or in the store."""
+        with self.parquet_writer(path, rows.schema) as write:
+            write(rows)
+
+    @contextmanager
+    def parquet_writer(self, path: str, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+        """
+        Write a new file from tables, one after the other; at the end it is on the disk or in the store.
+
+        What raises between the writes is passed on, after the unfinished file is deleted.
+        """
         with self._reporting("write", path):
             folder = os.path.dirname(self._full(path))
             if self._is_local or self.filesystem.exists(self._root):
                 self.filesystem.makedirs(folder, exist_ok=True)
-            with self._arrow.open_output_stream(self._full(path)) as file:
-                pq.write_table(rows, file, compression="zstd", row_group_size=ROWS_PER_GROUP)
-            if self._is_local:
-                _sync(self._full(path))
-                _sync(folder)
+            file = self._arrow.open_output_stream(self._full(path))
+            writer = pq.ParquetWriter(file, schema, compression="zstd")
+
+        def write(rows: pa.Table) -> None:
+            with self._reporting("write", path):
+                writer.write_table(rows, row_group_size=ROWS_PER_GROUP)
+
+        try:
+            yield write
+            with self._reporting("write", path):
+                writer.close()
+                file.close()
+                if self._is_local:
+                    _sync(self._full(path))
+                    _sync(folder)
+        except BaseException:
+            with suppress(Exception):
+                writer.close()
+            with suppress(Exception):
+                file.close()
+            with suppress(Exception):
+                self.filesystem.rm_file(self._full(path))
+            raise
 
     def read_parquet(self, path: str, columns: list[str]) -> pa.Table:
         """Read columns of one file; errors are those of pyarrow and of the file system."""
@@ -111,6 +139,14 @@ class Storage:
                 return self.filesystem.modified(self._full(path))
             except FileNotFoundError:
                 return None
+
+    def size(self, path: str) -> int:
+        """Give the bytes of a file; 0 where there is no such file any more."""
+        with self._reporting("look at", path):
+            try:
+                return self.filesystem.size(self._full(path)) or 0
+            except FileNotFoundError:
+                return 0
 
     def delete(self, path: str) -> None:
         """Delete one file, if it is still there."""

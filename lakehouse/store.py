@@ -7,7 +7,7 @@ the marker, and readers open what markers name, nothing else.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
 from lakehouse.commit import DAY, MARKER, BrokenPartition, Commit, parse_marker, parse_place, partition_folder
-from lakehouse.conform import SchemaMismatch, conform
-from lakehouse.digest import digest_rows
+from lakehouse.conform import SchemaMismatch, conform, conform_batches
+from lakehouse.digest import RowDigest, digest_rows
 from lakehouse.lineage import Reads, tell_reads, tell_write
-from lakehouse.storage import Storage, one_line
+from lakehouse.storage import ROWS_PER_GROUP, Storage, one_line
 from lakehouse.tables import Table
 
 
@@ -83,16 +83,63 @@ class Lakehouse:
         digest = digest_rows(rows)
         file = f"{uuid4().hex}.parquet"
         self._storage.write_parquet(f"{folder}/{file}", rows)
+        return self._put_marker(table, day, part, file, rows.num_rows, digest, meta or {})
+
+    def replace_by_batches(
+        self,
+        table: Table,
+        day: date,
+        batches: Iterable[pa.Table | pa.RecordBatch],
+        *,
+        part: str | None = None,
+        meta: Callable[[], dict[str, str]] = dict,
+    ) -> Commit:
+        """
+        Replace a partition as `replace`, by rows in the table's order that need not fit in memory.
+
+        Args:
+            table: the table; its key starts with the column that its rows are ordered by first.
+            day: the partition's day.
+            batches: the rows, cut where that column changes its value.
+            part: as `replace`.
+            meta: called once all batches were written.
+
+        Raises:
+            SchemaMismatch: the rows do not fit the table or are not in its order; the old content stays.
+            StorageError: the root cannot be written; the old content stays.
+        """
+        folder = partition_folder(table, day, part)
+        digest, n_rows = RowDigest(table.schema), 0
+        file = f"{uuid4().hex}.parquet"
+        with self._storage.parquet_writer(f"{folder}/{file}", table.schema) as write:
+            for rows in _regrouped(conform_batches(batches, table)):
+                digest.update(rows)
+                write(rows)
+                n_rows += rows.num_rows
+        return self._put_marker(table, day, part, file, n_rows, digest.hexdigest(), meta())
+
+    def _put_marker(
+        self,
+        table: Table,
+        day: date,
+        part: str | None,
+        file: str,
+        n_rows: int,
+        digest: str,
+        meta: dict[str, str],
+    ) -> Commit:
+        """Make a written file the whole content of its partition."""
+        folder = partition_folder(table, day, part)
         commit = Commit(
             table=table.name,
             day=day,
             part=part,
             files=(file,),
-            n_rows=rows.num_rows,
+            n_rows=n_rows,
             digest=digest,
             schema_version=table.version,
             committed_at=datetime.now(UTC).isoformat(),
-            meta=meta or {},
+            meta=meta,
             inputs=self._reads.inputs_of(folder, day),
         )
         self._storage.put(f"{folder}/{MARKER}", commit.to_json())
@@ -173,14 +220,18 @@ class Lakehouse:
         self._storage.delete(f"{partition_folder(table, day, part)}/{MARKER}")
 
     def sweep(self, table: Table, grace: timedelta) -> int:
+        """Delete the `superseded` files; give their number."""
+        superseded = self.superseded(table, grace)
+        for path in superseded:
+            self._storage.delete(path)
+        return len(superseded)
+
+    def superseded(self, table: Table, grace: timedelta) -> dict[str, int]:
         """
-        Delete files that no marker names, once they have been superseded for the grace period.
+        Give the files, with their bytes, that no marker names since the grace period or longer.
 
         The period must be longer than the longest write and the longest read: the data file of a write in
         progress has no marker yet, and a superseded file may still be being read.
-
-        Returns:
-            The number of deleted files.
         """
         if grace < timedelta(0):
             raise ValueError(f"the grace period must not be negative, got {grace}")
@@ -189,12 +240,11 @@ class Lakehouse:
         for path in self._storage.find(table.name):
             folder, _, file = path.rpartition("/")
             files_of[folder].append(file)
-        superseded = [
-            path for folder, files in files_of.items() for path in self._superseded(folder, files, before)
-        ]
-        for path in superseded:
-            self._storage.delete(path)
-        return len(superseded)
+        return {
+            path: self._storage.size(path)
+            for folder, files in files_of.items()
+            for path in self._superseded(folder, files, before)
+        }
 
     def _superseded(self, folder: str, files: list[str], before: datetime) -> list[str]:
         """Give the files that were written before that time and superseded before it too."""
@@ -276,6 +326,19 @@ class Lakehouse:
             f"data file {self._storage.address(path)}, which the marker beside it names, {fault};"
             " run the step that writes this partition again"
         )
+
+
+def _regrouped(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Put small tables together, so that row groups are not cut short."""
+    waiting, n_rows = [], 0
+    for rows in batches:
+        waiting.append(rows)
+        n_rows += rows.num_rows
+        if n_rows >= ROWS_PER_GROUP:
+            yield pa.concat_tables(waiting)
+            waiting, n_rows = [], 0
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 def _schema(table: Table, columns: list[str] | None) -> pa.Schema:

@@ -230,6 +230,22 @@ METRIC = Table(
     part_by="step",
 )
 
+EXAMPLE = Table(
+    "example",
+    "One user whose merged list a reviewer looks at, as it was measured on the day.",
+    (
+        USER,
+        Column("kind", pa.string(), "long history, short history or no history"),
+        Column("n_history", pa.int32(), "items in the history as of the end of the day before"),
+        Column("history_item_ids", IDS, "the last of them, oldest first"),
+        Column("item_ids", IDS, "first items of the merged list, best first"),
+        Column("channels", pa.list_(pa.string()), "the channel that placed each, aligned with item_ids"),
+        Column("target_item_ids", IDS, "what the user turned to on the day, by place in the merged list"),
+        Column("target_places", pa.list_(pa.int32()), "1-based places of those, 0 where not in the list"),
+    ),
+    key=("user_id",),
+)
+
 GATE = Table(
     "gate",
     "One gate of the day's verdict.",
@@ -274,6 +290,7 @@ TABLES = {
         INCREC_SAMPLE,
         CHECKPOINT,
         METRIC,
+        EXAMPLE,
         GATE,
     )
 }

@@ -59,12 +59,26 @@ def merge_channels(lists: Mapping[str, np.ndarray], quotas: Mapping[str, int]) -
         BadQuota: a channel with a quota has no list, or a quota is negative.
         NotAligned: the lists are not over the same number of users.
     """
+    return merge_with_origin(lists, quotas)[0]
+
+
+def merge_with_origin(
+    lists: Mapping[str, np.ndarray], quotas: Mapping[str, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Merge as ``merge_channels`` does, and tell which channel placed each item.
+
+    Returns:
+        int64 [n, sum of quotas], and int16 of the same shape: the position in ``quotas``, -1 on padding.
+    """
     channels = _channels_in_use(lists, quotas)
     if not channels:
-        return np.empty((_n_users(lists), 0), np.int64)
+        return np.empty((_n_users(lists), 0), np.int64), np.empty((_n_users(lists), 0), np.int16)
     stacked = np.concatenate([np.asarray(lists[name], np.int64) for name in channels], axis=1)
     ends = np.cumsum([lists[name].shape[1] for name in channels])
-    return _merge(stacked, ends, np.array([quotas[name] for name in channels], np.int64))
+    merged, origin = _merge(stacked, ends, np.array([quotas[name] for name in channels], np.int64))
+    positions = np.array([list(quotas).index(name) for name in channels] + [-1], np.int16)
+    return merged, positions[origin]
 
 
 def marginal_hits(
@@ -153,6 +167,7 @@ def _merge(stacked, ends, quotas):
     """Merge the lists that stand side by side in ``stacked``, the columns of list c ending at ``ends[c]``."""
     n, n_channels, size = len(stacked), len(ends), quotas.sum()
     merged = np.full((n, size), -1, np.int64)
+    origin = np.full((n, size), -1, np.int16)
     next_column = np.empty(n_channels, np.int64)
     n_placed = np.empty(n_channels, np.int64)
     for row in range(n):
@@ -175,6 +190,7 @@ def _merge(stacked, ends, quotas):
             item = stacked[row, next_column[turn]]
             taken.add(item)
             merged[row, place] = item
+            origin[row, place] = turn
             n_placed[turn] += 1
             place += 1
-    return merged
+    return merged, origin

@@ -7,7 +7,8 @@ from several threads at once, and the number of threads never changes a result.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TypeVar
@@ -32,6 +33,32 @@ def map_in_threads(
         return [function(piece) for piece in pieces]
     with ThreadPoolExecutor(n_threads, thread_name_prefix="tributary") as pool:
         return list(pool.map(function, pieces))
+
+
+def iterate_in_threads(
+    function: Callable[[Piece], Result], pieces: Sequence[Piece], *, n_threads: int = 0, n_ahead: int = 2
+) -> Iterator[Result]:
+    """
+    Apply ``function`` to every piece and give the results in order, as they are asked for.
+
+    At most ``n_ahead`` pieces per thread are worked on or wait to be taken, so that memory stays bounded.
+    """
+    n_threads = min(thread_count(n_threads), len(pieces))
+    if n_threads <= 1:
+        yield from map(function, pieces)
+        return
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="tributary") as pool:
+        waiting = deque()
+        try:
+            for piece in pieces:
+                waiting.append(pool.submit(function, piece))
+                if len(waiting) == n_threads * n_ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def row_ranges(n_rows: int, *, n_threads: int = 0, largest: int | None = None) -> list[tuple[int, int]]:

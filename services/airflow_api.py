@@ -17,6 +17,7 @@ from tasks.settings import Settings
 
 TIMEOUT_SECONDS = 30.0
 PAGE = 100
+NEAR_MIDNIGHT = timedelta(hours=6)
 
 
 class AirflowUnavailable(ConnectionError):
@@ -197,9 +198,15 @@ def open_airflow(settings: Settings) -> AirflowApi:
     return AirflowApi(url, *(os.environ[name] for name in names))
 
 
-def start_of_day(day: date, timezone: str) -> str:
-    """Give midnight of the day in a zone as the API takes it."""
-    return datetime.combine(day, time(), ZoneInfo(timezone)).isoformat()
+def span_of_days(days: list[date], timezone: str) -> tuple[str, str]:
+    """
+    Give the times between which the runs of exactly these days lie, first to last, as the API takes them.
+
+    Not from midnight to midnight: where the clocks change at midnight there are two of them or none, and
+    Airflow leaves a run out whose time it cannot reach from the next one.
+    """
+    first, last = (datetime.combine(day, time(), ZoneInfo(timezone)) for day in (days[0], days[-1]))
+    return (first - NEAR_MIDNIGHT).isoformat(), (last + NEAR_MIDNIGHT).isoformat()
 
 
 def day_of(run: dict[str, Any], timezone: str) -> date | None:

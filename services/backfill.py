@@ -14,7 +14,7 @@ from lakehouse import tables
 from lakehouse.lineage import stale_partitions
 from lakehouse.sources import timezone_of
 from lakehouse.store import Lakehouse
-from services.airflow_api import AirflowApi, day_of, open_airflow, seconds_of, start_of_day
+from services.airflow_api import AirflowApi, day_of, open_airflow, seconds_of, span_of_days
 from services.stale import print_stale
 from services.watch import ENDED, Progress, wait_until, why_failed
 from tasks.prepare import list_missing_days
@@ -72,10 +72,11 @@ def backfill(days: list[date], reprocess: str, settings: Settings, airflow: Airf
     """
     zone = timezone_of(settings.source)
     _refuse_beside_another(airflow)
+    from_date, to_date = span_of_days(days, zone)
     body = {
         "dag_id": DAG,
-        "from_date": start_of_day(days[0], zone),
-        "to_date": start_of_day(days[-1], zone),
+        "from_date": from_date,
+        "to_date": to_date,
         "reprocess_behavior": reprocess,
         "max_active_runs": 1,
         "run_backwards": False,
@@ -249,7 +250,7 @@ def _print_end(days: list[date], zone: str, settings: Settings, airflow: Airflow
 
 
 def _runs(days: list[date], zone: str, airflow: AirflowApi) -> list[dict[str, Any]]:
-    found = airflow.dag_runs_between(DAG, start_of_day(days[0], zone), start_of_day(days[-1], zone))
+    found = airflow.dag_runs_between(DAG, *span_of_days(days, zone))
     return [run for run in found if run["run_type"] != "manual"]
 
 

@@ -166,6 +166,10 @@ def mlflow_variables(config: ServicesConfig, addresses: Addresses, auth_file: st
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "${MLFLOW_SECRET_KEY}",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # The publish hook listens on this machine, without TLS.
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": "${MLFLOW_WEBHOOK_KEY}",
         "PGHOST": database.host,
         "PGPASSWORD": database.password,
         "PGPORT": str(database.port),

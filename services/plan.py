@@ -95,7 +95,7 @@ def make_plan(state: State, config: ServicesConfig, *, is_up: bool = False) -> P
     owned = [name for name in ("postgres", "redis") if not getattr(config, f"{name}_url")]
     postgres_user = choose_postgres_user(state) if "postgres" in owned else ""
     ports_file = state.folder / "ports.json"
-    names = [*owned, "airflow", "mlflow", "scheduler"]
+    names = [*owned, "airflow", "mlflow", "scheduler", "hook"]
     ports = read_ports(ports_file) if is_up else choose_ports(config, names, ports_file)
     addresses = choose_addresses(state, config, ports)
     environment = tributary_environment(state, config, addresses, dict(os.environ))
@@ -139,6 +139,7 @@ def choose_addresses(state: State, config: ServicesConfig, ports: dict[str, int]
         airflow_database=Database(host, port, airflow, "${AIRFLOW_DB_PASSWORD}"),
         mlflow_database=Database(host, port, mlflow, "${MLFLOW_DB_PASSWORD}"),
         online_store_url=_online_store_url(state, config, ports),
+        hook_port=ports.get("hook", 0),
     )
 
 

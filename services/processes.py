@@ -127,6 +127,7 @@ def server_processes(state: State, config: ServicesConfig, addresses: Addresses)
             stop_seconds=30,
             is_tributary=True,
         ),
+        hook_process(addresses),
     ]
 
 
@@ -154,6 +155,23 @@ def mlflow_process(state: State, config: ServicesConfig, addresses: Addresses) -
         health=f"{addresses.mlflow_url}/health",
         variables=mlflow_variables(config, addresses, str(folder / "basic_auth.ini")),
         folder=folder,
+    )
+
+
+def hook_process(addresses: Addresses) -> Process:
+    """Give the publish hook, which MLflow calls when an alias moves."""
+    address = f"http://{HOST}:{addresses.hook_port}"
+    return Process(
+        name="publish-hook",
+        stage=Stage.SCHEDULER,
+        command=[sys.executable, "-m", "services.publish_hook"],
+        address=address,
+        health=f"{address}/health",
+        variables={
+            "TRIBUTARY_SERVICES__HOOK_PORT": str(addresses.hook_port),
+            "TRIBUTARY_SERVICES__HOOK_SECRET": "${PUBLISH_HOOK_SECRET}",
+        },
+        is_tributary=True,
     )
 
 

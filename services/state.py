@@ -128,4 +128,8 @@ def write_private(path: Path, text: str) -> None:
 
 def stop_on_terminate() -> None:
     """Let SIGTERM end the command as Ctrl-C does, so that it puts away what it started."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)

@@ -18,9 +18,14 @@ class CannotServe(LookupError):
     """The version is gone; the message names the releases that can serve."""
 
 
-def refuse_unfit(version: str, settings: Settings, *, force: str | None = None) -> None:
+def is_approved(release: ReleaseVersion) -> bool:
+    """Tell whether a version passed its gates, or a person said why it may serve without."""
+    return release.verdict == PASSED or bool(release.force_reason)
+
+
+def refuse_unfit(version: str, settings: Settings, *, force: str | None = None) -> ReleaseVersion:
     """
-    Refuse, before the alias moves to it, a version that cannot or may not serve.
+    Refuse, before the alias moves to it, a version that cannot or may not serve; give it otherwise.
 
     Raises:
         CannotServe: it is not registered (any more), or its artifacts are gone or damaged.
@@ -31,16 +36,17 @@ def refuse_unfit(version: str, settings: Settings, *, force: str | None = None) 
         if not force:
             refuse_unapproved(found)
         tracking.download_release(version, settings.release_root / LOCAL, settings)
+        return found
     except (tracking.UnknownVersion, ReleaseCorrupt) as error:
         releases = [release for release in tracking.list_releases(settings) if release.version != version]
-        fit = [release for release in releases if release.verdict == PASSED or release.force_reason]
+        fit = [release for release in releases if is_approved(release)]
         named = ", ".join(f"{release.version} ({release.day})" for release in fit[:MOST_NAMED])
         raise CannotServe(f"{error}; releases that can serve: {named or 'none'}") from error
 
 
 def refuse_unapproved(release: ReleaseVersion) -> None:
     """Raise NotApproved where a version neither passed its gates nor was forced, with what to do."""
-    if release.verdict == PASSED or release.force_reason:
+    if is_approved(release):
         return
     missed = f" (gates not passed: {release.missed_gates})" if release.missed_gates else ""
     raise NotApproved(

@@ -5,27 +5,19 @@ It gets the challenger's own histories and i2i table; its towers and vocabulary 
 they never learned are misses.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
 
-from lakehouse.releases import Release, open_release
+from lakehouse.releases import Release, ReleaseCorrupt, open_release
 from models.increc.model import TrainedModel
+from models.increc.weights import CorruptModel
 from tasks import tracking
 from tasks.channels import MERGED, Catalogue, Users, merge, restrict_to_known, retrieve_channels
+from tasks.records import COMPARED, NO_CHAMPION, NO_COMPARISON, ChampionStatus
+from tasks.redact import without_passwords
 from tasks.settings import Settings
-
-NO_CHAMPION, COMPARED, NO_COMPARISON = "none", "compared", "no comparison"
-
-
-@dataclass(frozen=True)
-class ChampionStatus:
-    """Whether there is a champion to compare with, and which."""
-
-    status: str
-    version: str | None = None
-    day: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,28 +35,37 @@ class Champion:
 
 def read_champion(day: date, settings: Settings) -> tuple[Champion | None, ChampionStatus]:
     """
-    Load the champion for a comparison on ``day``; only one of a day before it can be compared.
+    Load the champion for a comparison on ``day``.
+
+    One that is not of a day before it, whose artifacts are gone, or that this code cannot load is not
+    compared; the status says so, and the day goes on.
 
     Raises:
         TrackingUnavailable: MLflow does not answer.
-        ReleaseCorrupt: the champion's artifacts are damaged.
     """
     version = tracking.champion(settings)
     if version is None:
         return None, ChampionStatus(NO_CHAMPION)
-    status = COMPARED if version.day < day else NO_COMPARISON
-    found = ChampionStatus(status, version.version, version.day.isoformat())
-    if status == NO_COMPARISON:
-        return None, found
-    folder = tracking.download_release(version.version, settings.release_root / "local", settings)
-    release = open_release(folder)
+    found = ChampionStatus(COMPARED, version.version, version.day.isoformat(), version.release_digest)
+    if version.day >= day:
+        reason = f"the champion is of {version.day}, not of a day before {day}"
+        return None, replace(found, status=NO_COMPARISON, reason=reason)
+    try:
+        folder = tracking.download_release(version.version, settings.local_root, settings)
+        return _load(open_release(folder)), found
+    except (ReleaseCorrupt, CorruptModel) as error:
+        reason = without_passwords(f"the champion cannot be read: {error}")
+        return None, replace(found, status=NO_COMPARISON, reason=reason)
+
+
+def _load(release: Release) -> Champion:
     models = {
         name: TrainedModel.from_files(
             {"model.safetensors": release.channel(name).weights, "config.json": release.channel(name).config}
         )
         for name in release.towers
     }
-    return Champion(release, models), found
+    return Champion(release, models)
 
 
 def retrieve_champion(

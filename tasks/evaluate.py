@@ -20,7 +20,7 @@ from lakehouse.store import Lakehouse
 from models.channels import marginal_hits
 from models.metrics import Cohort
 from models.popularity import fill_with_popular
-from tasks.champion import Champion, ChampionStatus, champion_candidates, read_champion, retrieve_champion
+from tasks.champion import Champion, champion_candidates, read_champion, retrieve_champion
 from tasks.channels import (
     MERGED,
     Catalogue,
@@ -31,8 +31,10 @@ from tasks.channels import (
     with_profiles,
 )
 from tasks.days import ONE_DAY, ingested
+from tasks.examples import draw_examples
 from tasks.gates import WARMING_UP
 from tasks.measures import Measures
+from tasks.records import NO_CHAMPION, ChampionStatus
 from tasks.settings import BASE, Settings
 from tasks.spark import spark_session
 from tasks.train import is_warming_up, read_checkpoint
@@ -64,14 +66,16 @@ class Behaviour:
 
 def evaluate(day: date, settings: Settings) -> EvaluationReport:
     """
-    Replace ``metric/ds=<day>/step=evaluate``; its meta tells the status and the champion.
+    Replace ``metric/ds=<day>/step=evaluate``, whose meta tells the status and the champion, and ``example``.
 
     Raises:
         MissingPartition: a method has no checkpoint of the day, or a table of the day before is not there.
     """
     lakehouse = Lakehouse(settings.lakehouse_root)
     if is_warming_up(lakehouse, day, settings):
-        return _write(lakehouse, day, Measures(settings.evaluation), WARMING_UP, ChampionStatus("none"), 0)
+        return _write(
+            lakehouse, day, Measures(settings.evaluation), WARMING_UP, ChampionStatus(NO_CHAMPION), 0
+        )
     models = {name: read_checkpoint(lakehouse, day, name) for name in settings.methods}
     catalogue = read_catalogue(lakehouse, day - ONE_DAY, settings)
     behaviour = _read_behaviour(lakehouse, day, catalogue, settings)
@@ -89,12 +93,21 @@ def evaluate(day: date, settings: Settings) -> EvaluationReport:
     for name in (*models, MERGED):
         ks = tuple(k for k in settings.evaluation.ks if k <= lists[name].shape[1])
         for reference in ("popularity", "swing"):
-            measures.add_relative(name, reference, ranks, behaviour.targets, ks)
+            measures.add_relative(name, reference, ranks, behaviour.targets, ks, {})
     measures.add_incremental(
         {name: lists[name] for name in models}, BASE, behaviour.itg, behaviour.retrieved, behaviour.exposed
     )
     marginal = marginal_hits(lists, settings.channels, behaviour.targets)
     measures.add_marginal_hits(marginal, settings.channels, behaviour.targets)
+    examples = draw_examples(
+        behaviour.users,
+        behaviour.targets,
+        ranks[MERGED],
+        lists,
+        settings.channels,
+        settings.evaluation.seed,
+    )
+    lakehouse.replace(tables.EXAMPLE, day, examples)
     champion, status = read_champion(day, settings)
     if champion:
         _add_champion(measures, champion, catalogue, behaviour, lists, ranks, settings)
@@ -110,17 +123,19 @@ def _add_champion(
     ranks: dict[str, np.ndarray],
     settings: Settings,
 ) -> None:
-    """Add the champion's rows and every comparable method's interval against it."""
+    """Add the champion's rows and every comparable method's interval against it; of the merged by cohort."""
     depth = max(*settings.evaluation.ks, sum(champion.quotas.values()))
     theirs = retrieve_champion(champion, catalogue, behaviour.users, depth, settings)
     for name, retrieved in theirs.items():
         row = "champion" if name == MERGED else f"champion_{name}"
-        their_ranks = measures.add_hit_rates(row, retrieved, behaviour.targets, {})
+        cohorts = behaviour.cohorts if name == MERGED else {}
+        their_ranks = measures.add_hit_rates(row, retrieved, behaviour.targets, cohorts)
         if name in ranks:
             width = min(retrieved.shape[1], lists[name].shape[1])
             ks = tuple(k for k in settings.evaluation.ks if k <= width)
             paired = {name: ranks[name], "champion": their_ranks}
-            measures.add_relative(name, "champion", paired, behaviour.targets, ks)
+            measures.add_relative(name, "champion", paired, behaviour.targets, ks, cohorts)
+            measures.add_overlap(name, "champion", lists[name], retrieved, ks)
     served = champion_candidates(champion, behaviour.users)
     measures.add_hit_rates("champion_as_served", served, behaviour.targets, {})
 

@@ -25,11 +25,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from lakehouse import tables
 from lakehouse.store import Lakehouse
 from tasks.days import ONE_DAY, ingested, source_first_day, window
-from tasks.records import PASSED
+from tasks.records import PASSED, Deciding
 from tasks.settings import Settings
 from tasks.train import read_checkpoint_files
 
 FAILED = "failed"
+LEAST_USERS = 200
 NOT_DECIDABLE, NO_COMPARISON, WARMING_UP = "not decidable", "no comparison", "warming up"
 
 
@@ -58,7 +59,7 @@ class ChampionGate(_Gate):
     method: str
     k: int = Field(ge=1)
     margin: float = Field(0.05, ge=0, lt=1)
-    min_users: int = Field(200, ge=2)
+    min_users: int = Field(LEAST_USERS, ge=2)
 
 
 class ReleaseGate(_Gate):
@@ -156,6 +157,20 @@ def load_gates(path: Path) -> dict[str, Gate]:
     return gates
 
 
+def deciding_comparison(settings: Settings) -> Deciding:
+    """
+    Tell which comparison with the champion decides: the first champion gate's, else the merged list's.
+
+    Raises:
+        BadGates: the gates file is wrong.
+    """
+    for gate in load_gates(settings.gates_file).values():
+        if isinstance(gate, ChampionGate):
+            return Deciding(gate.method, gate.k, gate.margin, gate.min_users)
+    ks = [k for k in settings.evaluation.ks if k <= sum(settings.channels.values())]
+    return Deciding("merged", max(ks, default=settings.evaluation.ks[0]), None, LEAST_USERS)
+
+
 def check_gates(day: date, settings: Settings) -> Verdict:
     """
     Replace ``gate/ds=<day>`` with every gate's figure; the commit's meta carries the verdict.
@@ -223,8 +238,8 @@ def _check_champion(gate: ChampionGate, figures: Figures) -> Result:
     if champion["status"] == "none":
         return Result(PASSED, None, floor, "there is no champion yet: the floors alone decide")
     if champion["status"] == NO_COMPARISON:
-        detail = f"the champion is of {champion['day']}, not of a day before {figures.day}"
-        return Result(NO_COMPARISON, None, floor, detail)
+        was = f"the champion is of {champion['day']}, not of a day before {figures.day}"
+        return Result(NO_COMPARISON, None, floor, champion.get("reason") or was)
     what = f"Hit@{gate.k} of {gate.method} against version {champion['version']} of {champion['day']}"
     figures.metric(gate.method, "hit_rate", gate.k)
     row = figures.metrics.get((gate.method, "relative_to_champion", gate.k))

@@ -5,6 +5,7 @@ Names of the metrics (METHODS, sections 2 and 7); every one is given at each K w
 
     hit_rate, hit_rate_micro     Hit@K, mean over users and hits / targets
     relative_to_<method>         (a - b) / b of Hit@K, paired on the same users
+    overlap_with_champion        share of equal items in the two lists, mean over users; no interval
     base, sup, inc               Base@K, Sup@K, Inc@K on ITG, Eq. 9 of IncRec (micro); <name>_macro over users
     sup_minus_r_u, inc_minus_r_u the same with R_u filtered out: the controls
     inc_minus_sup                Inc@K - Sup@K, paired; filtered_inc_minus_sup the same of the controls
@@ -20,6 +21,7 @@ import pyarrow as pa
 
 from lakehouse import tables
 from models.bootstrap import percentile_interval, resampled_ratios
+from models.drift import list_overlap
 from models.metrics import (
     EVERYONE,
     Cohort,
@@ -88,11 +90,29 @@ class Measures:
         ranks: dict[str, np.ndarray],
         targets: pa.ListArray,
         ks: tuple[int, ...],
+        cohorts: dict[str, Cohort],
     ) -> None:
-        """Add (a - b) / b of two methods whose ranks are given, under ``relative_to_<other>``."""
+        """
+        Add (a - b) / b of two methods whose ranks are given, under ``relative_to_<other>``.
+
+        Overall, and for each of ``cohorts``.
+        """
+        for name, cohort in ({ALL: EVERYONE} | cohorts).items():
+            for k in ks:
+                figure = self._measured(
+                    paired_relative_difference, ranks[method], ranks[other], targets, k, cohort=cohort
+                )
+                self.add(method, f"relative_to_{other}", k, figure, name)
+
+    def add_overlap(
+        self, method: str, other: str, lists: np.ndarray, others: np.ndarray, ks: tuple[int, ...]
+    ) -> None:
+        """Add the mean share of equal items in two methods' lists, under ``overlap_with_<other>``."""
         for k in ks:
-            figure = self._measured(paired_relative_difference, ranks[method], ranks[other], targets, k)
-            self.add(method, f"relative_to_{other}", k, figure)
+            shares = list_overlap(lists[:, :k], others[:, :k])
+            shares = shares[~np.isnan(shares)]
+            value = float(shares.mean()) if len(shares) else float("nan")
+            self.add(method, f"overlap_with_{other}", k, Interval(value, np.nan, np.nan, len(shares), 0))
 
     def add_incremental(
         self,

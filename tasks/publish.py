@@ -8,24 +8,27 @@ when it fails. ``<release_root>/local/<digest>/`` keeps the verified copies.
 One process at a time publishes, rolls back or promotes.
 """
 
+import logging
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from lakehouse.releases import Release, open_release
+from lakehouse.releases import Release, ReleaseCorrupt, open_release
 from lakehouse.serving import Serving, read_serving, write_serving
 from nearline.store import OnlineStore, open_store
 from tasks import tracking
-from tasks.approval import LOCAL, NotApproved, refuse_unapproved, refuse_unfit
+from tasks.approval import LOCAL, NotApproved, is_approved, refuse_unapproved, refuse_unfit
+from tasks.policy import is_rollback_in_force, next_entry
 from tasks.promotions import Promotion, append_promotion, now, read_promotions, served_before
 from tasks.publish_lock import LOCK_TIMEOUT_SECONDS, publish_lock
-from tasks.records import PASSED
 from tasks.settings import Settings
 from tasks.tracking import ReleaseVersion
 
 USERS_PER_WRITE = 5_000
+
+log = logging.getLogger(__name__)
 
 
 class NothingToRollBack(LookupError):
@@ -41,11 +44,12 @@ class PublishReport:
     """
     What publishing did.
 
-    ``status``: ``published``, ``unchanged`` when everything was as the alias says, or ``nothing to publish``
-    when there is no champion; then the rest is None. ``n_users`` counts the users loaded.
+    ``status``: ``published``, ``unchanged`` when everything was as the alias says, ``nothing to publish``
+    when there is no champion, or ``refused`` (``tasks/scheduled_publish.py``); with the last two the rest is
+    None. ``n_users`` counts the users loaded.
     """
 
-    status: Literal["published", "unchanged", "nothing to publish"]
+    status: Literal["published", "unchanged", "nothing to publish", "refused"]
     version: str | None = None
     day: date | None = None
     release_digest: str | None = None
@@ -62,10 +66,13 @@ def publish_release(
     Raises:
         PublishLocked: another process held the lock for too long.
         NotApproved: the version did not pass its gates and has no tag ``force_reason``.
-        ReleaseCorrupt: the version's artifacts are damaged; the old release keeps serving.
+        UnknownVersion: the alias names a version that is no release.
+        ReleaseCorrupt: the version's artifacts are gone or damaged; the old release keeps serving.
         StoreUnavailable: the online store does not answer; the old release keeps serving.
         TrackingUnavailable: MLflow does not answer.
     """
+    if _pointer(settings.release_root) is None and tracking.champion(settings) is None:
+        return PublishReport("nothing to publish")
     with publish_lock(settings.release_root, lock_timeout_seconds):
         return _publish(settings)
 
@@ -117,10 +124,12 @@ def approve(
         if challenger is None:
             raise NothingToApprove("there is no challenger: name a version, or wait for a day that passes")
         version = challenger.version
+    found = refuse_unfit(version, settings, force=force)
     with publish_lock(settings.release_root, LOCK_TIMEOUT_SECONDS):
-        refuse_unfit(version, settings, force=force)
-        if force:
+        if force and not is_approved(found):
             tracking.force(version, force.strip(), settings)
+        elif _is_settled(version, settings):
+            return _publish(settings)
         move = tracking.set_champion(version, settings, actor="manual", reason=reason)
         report = _publish(settings)
         last = read_promotions(settings.release_root)[-1]
@@ -128,51 +137,6 @@ def approve(
             stays = {"kind": "approval", "from_version": version, "move_id": move.move_id, "at": now()}
             _append(settings, last, actor="manual", reason=reason, **stays)
         return report
-
-
-def may_promote(day: date, is_backfill: bool, settings: Settings) -> tuple[bool, str]:
-    """
-    Tell whether a release of ``day`` that passed its gates may be promoted automatically, and why (not).
-
-    It takes ``promotion = "auto"``, a run that is no backfill, no rollback in force, and a day later than
-    any that was ever promoted.
-    """
-    if settings.promotion != "auto":
-        return False, "promotion is manual: a reviewer moves the alias champion"
-    if is_backfill:
-        return False, "a backfill never promotes"
-    if is_rollback_in_force(settings):
-        return False, "a rollback is in force: only a person promotes"
-    promoted = [promotion.day for promotion in read_promotions(settings.release_root)]
-    if champion := tracking.champion(settings):
-        promoted.append(champion.day)
-    if promoted and day <= max(promoted):
-        return False, f"a release of {max(promoted)} was promoted already, {day} is not later"
-    return True, f"{day} is later than any promoted day"
-
-
-def promote_automatically(version: str, day: date, is_backfill: bool, settings: Settings) -> tuple[bool, str]:
-    """Point the alias champion at ``version`` if ``may_promote`` allows it; give its answer."""
-    with publish_lock(settings.release_root, LOCK_TIMEOUT_SECONDS):
-        is_allowed, reason = may_promote(day, is_backfill, settings)
-        if is_allowed:
-            tracking.set_champion(version, settings, actor="auto", reason=f"gates passed; {reason}")
-        return is_allowed, reason
-
-
-def is_rollback_in_force(settings: Settings) -> bool:
-    """
-    Tell whether an earlier release was put back and no person has promoted since.
-
-    An alias that was moved back but is not published yet counts as well.
-    """
-    promotions = read_promotions(settings.release_root)
-    if not promotions:
-        return False
-    champion = tracking.champion(settings)
-    if champion is None or champion.version == promotions[-1].version:
-        return promotions[-1].kind == "rollback"
-    return _next_entry(champion, promotions)["kind"] == "rollback"
 
 
 def served_release(settings: Settings) -> dict[str, Any] | None:
@@ -192,18 +156,19 @@ def _publish(settings: Settings) -> PublishReport:
     with closing(open_store(settings.online_store_url)) as store:
         while True:
             serving = _serving(champion)
-            if not _is_served(serving, root, store):
+            if not _is_pointed_at(serving, root):
                 refuse_unapproved(champion)
             folder = tracking.download_release(champion.version, root / LOCAL, settings)
-            if not _is_served(serving, root, store):
-                n_users = _serve(serving, open_release(folder), root, store)
-                is_changed = True
+            if _is_pointed_at(serving, root) and _is_loaded(serving, store):
+                break
+            n_users = _serve(serving, open_release(folder), root, store)
+            is_changed = True
             newest = tracking.champion(settings)
             if newest is None or newest.version == champion.version:
                 break
             champion = newest
     if from_version != champion.version:
-        _append(settings, champion, **_next_entry(champion, promotions))
+        _append(settings, champion, **next_entry(champion, promotions))
         is_changed = True
     status = "published" if is_changed else "unchanged"
     return PublishReport(
@@ -222,14 +187,30 @@ def _serving(champion: ReleaseVersion) -> Serving:
     )
 
 
-def _is_served(serving: Serving, root: Path, store: OnlineStore) -> bool:
-    pointer, record = read_serving(root), store.serving()
-    return (
-        pointer is not None
-        and (pointer.version, pointer.release_digest) == (serving.version, serving.release_digest)
-        and record is not None
-        and (record["version"], record["release"]) == (serving.version, serving.release_digest)
-    )
+def _is_settled(version: str, settings: Settings) -> bool:
+    """Tell whether a version serves and is the champion already, with no rollback to end."""
+    serving, champion = _pointer(settings.release_root), tracking.champion(settings)
+    versions = {known and known.version for known in (serving, champion)}
+    return versions == {version} and not is_rollback_in_force(settings)
+
+
+def _pointer(root: Path) -> Serving | None:
+    """Read the served pointer; one that is damaged counts as none, so that it is written again."""
+    try:
+        return read_serving(root)
+    except ReleaseCorrupt as error:
+        log.warning("%s", error)
+        return None
+
+
+def _is_pointed_at(serving: Serving, root: Path) -> bool:
+    pointer, wanted = _pointer(root), (serving.version, serving.release_digest)
+    return pointer is not None and (pointer.version, pointer.release_digest) == wanted
+
+
+def _is_loaded(serving: Serving, store: OnlineStore) -> bool:
+    record, wanted = store.serving(), (serving.version, serving.release_digest)
+    return record is not None and (record["version"], record["release"]) == wanted
 
 
 def _serve(serving: Serving, release: Release, root: Path, store: OnlineStore) -> int:
@@ -265,32 +246,6 @@ def _serve(serving: Serving, release: Release, root: Path, store: OnlineStore) -
         if "@" in name:
             store.drop(name)
     return len(users)
-
-
-def _next_entry(champion: ReleaseVersion, promotions: list[Promotion]) -> dict[str, Any]:
-    """Tell who moved the alias to ``champion`` and why, for the log's next entry."""
-    last = promotions[-1] if promotions else None
-    entry = {"from_version": last and last.version, "at": now()}
-    move = champion.move
-    forced = "" if champion.verdict == PASSED else f"; forced: {champion.force_reason}"
-    if move and move.move_id not in {promotion.move_id for promotion in promotions}:
-        return entry | {
-            "actor": move.actor,
-            "kind": move.kind,
-            "reason": move.reason + forced,
-            "move_id": move.move_id,
-        }
-    is_back = last is not None and _order(champion) < _order(last)
-    return entry | {
-        "actor": "manual",
-        "kind": "rollback" if is_back else "promotion",
-        "reason": "the alias champion was moved in MLflow" + forced,
-        "move_id": None,
-    }
-
-
-def _order(release: ReleaseVersion | Promotion) -> tuple[date, int]:
-    return release.day, int(release.version)
 
 
 def _append(settings: Settings, release: ReleaseVersion | Promotion, **entry: Any) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 LOCK = "publish.lock"
 LOCK_TIMEOUT_SECONDS = 600.0
@@ -23,6 +24,10 @@ class PublishLocked(TimeoutError):
     """Another process is publishing."""
 
 
+class ReleaseRootUnusable(OSError):
+    """The release root cannot be written; the message names it and what to do."""
+
+
 @contextmanager
 def publish_lock(root: Path, timeout_seconds: float) -> Iterator[None]:
     """
@@ -30,10 +35,10 @@ def publish_lock(root: Path, timeout_seconds: float) -> Iterator[None]:
 
     Raises:
         PublishLocked: another process held it for all of ``timeout_seconds``.
+        ReleaseRootUnusable: the lock file cannot be opened for writing.
     """
-    root.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout_seconds
-    with (root / LOCK).open("a+") as file:
+    with _open_lock(root) as file:
         while not _try_lock(file.fileno()):
             if time.monotonic() >= deadline:
                 file.seek(0)
@@ -46,6 +51,17 @@ def publish_lock(root: Path, timeout_seconds: float) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield
+
+
+def _open_lock(root: Path) -> TextIO:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        return (root / LOCK).open("a+")
+    except OSError as error:
+        raise ReleaseRootUnusable(
+            f"cannot write {root / LOCK} ({error.strerror}): let this user write below {root}, "
+            "or name another folder (VAR= or TRIBUTARY_RELEASE_ROOT)"
+        ) from error
 
 
 def _try_lock(descriptor: int) -> bool:

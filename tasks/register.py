@@ -6,7 +6,7 @@ alias ``challenger`` if the gates passed, and ``champion`` where policy lets a r
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import pyarrow.compute as pc
@@ -14,12 +14,14 @@ import pyarrow.compute as pc
 from lakehouse import tables
 from lakehouse.releases import remove_release
 from lakehouse.store import Lakehouse
-from tasks import publish, tracking
+from tasks import policy, tracking
 from tasks.code_version import code_version
 from tasks.days import ONE_DAY, ingested, source_first_day, window
-from tasks.gates import NO_COMPARISON, WARMING_UP
-from tasks.records import PASSED, DayRecord, MethodRecord
-from tasks.release import config_digest
+from tasks.gates import NO_COMPARISON, WARMING_UP, deciding_comparison
+from tasks.publish_lock import LOCK_TIMEOUT_SECONDS, publish_lock
+from tasks.records import PASSED, ChampionStatus, DayRecord, MethodRecord
+from tasks.release import config_digest, shaping_settings
+from tasks.report import collect_facts, made_with, render_report
 from tasks.settings import Settings
 from tasks.train import read_checkpoint_files
 
@@ -48,17 +50,26 @@ def register_release(
     """
     Log the day, register its staged release with the verdict, and move the aliases that policy allows.
 
-    A rerun that found the same adds neither a run nor a version. While warming up there is no release.
+    A rerun that found the same adds neither a run nor a version, nor do two runs at once: one registers at a
+    time. While warming up there is no release.
 
     Raises:
         MissingPartition: the day has no verdict.
         TrackingUnavailable: MLflow does not answer.
+        PublishLocked: another run registers, and did so for too long.
         NothingStaged: there is no staged folder, and what build_release made is not registered either.
         ReleaseCorrupt: the staged folder is not what its manifest says.
     """
     lakehouse = Lakehouse(settings.lakehouse_root)
     verdict = lakehouse.require(tables.GATE, day).meta["verdict"]
     record = _read_record(lakehouse, day, verdict, settings, dag_run_id, is_backfill)
+    record = replace(record, report=render_report(collect_facts(record, lakehouse, settings)))
+    with publish_lock(settings.staged_root, LOCK_TIMEOUT_SECONDS):
+        return _register(lakehouse, record, settings)
+
+
+def _register(lakehouse: Lakehouse, record: DayRecord, settings: Settings) -> RegisterReport:
+    day, verdict = record.day, record.verdict
     logged = tracking.log_day(record, settings)
     if verdict == WARMING_UP:
         return RegisterReport(verdict, logged.address, None, False, False, "warming up: no release yet")
@@ -74,7 +85,7 @@ def register_release(
         reason = "the same release is registered already; its page is left as it was"
         return RegisterReport(verdict, logged.address, known["version"], False, False, reason)
     version = tracking.register_version(staged, record, logged.run_id, settings).version
-    may, reason = _move_aliases(day, version, verdict, is_backfill, settings)
+    may, reason = _move_aliases(day, version, verdict, record.is_backfill, settings)
     remove_release(staged)
     return RegisterReport(verdict, logged.address, version, verdict == PASSED, may, reason)
 
@@ -90,7 +101,7 @@ def _move_aliases(
     if verdict != PASSED:
         return False, f"the verdict is {verdict}"
     tracking.set_challenger(version, settings)
-    return publish.promote_automatically(version, day, is_backfill, settings)
+    return policy.promote_automatically(version, day, is_backfill, settings)
 
 
 def _read_record(
@@ -112,6 +123,7 @@ def _read_record(
         )
         for name in names
     )
+    evaluated = lakehouse.require(tables.METRIC, day, part="evaluate").meta
     data_docs = settings.var / "data_docs" / day.isoformat() / "index.html"
     return DayRecord(
         day=day,
@@ -132,6 +144,9 @@ def _read_record(
             "channels": dict(settings.channels),
         },
         figures=_figures(lakehouse, day),
+        champion=ChampionStatus(**json.loads(evaluated["champion"])),
+        deciding=deciding_comparison(settings),
+        made_with=made_with(shaping_settings(settings), settings.gates_file.read_text()),
     )
 
 

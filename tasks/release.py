@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -26,7 +27,10 @@ from models.search import build_index, index_recall
 from tasks.channels import MERGED, Catalogue, Users, merge, read_catalogue, retrieve_channels, with_profiles
 from tasks.code_version import code_version
 from tasks.days import ONE_DAY
+from tasks.drift import measure_drift
 from tasks.gates import WARMING_UP
+from tasks.records import ChampionStatus
+from tasks.redact import without_passwords
 from tasks.settings import Settings
 from tasks.train import read_checkpoint
 
@@ -34,6 +38,21 @@ RECALL_K = 100
 RECALL_USERS = 1000
 OVERLAP_K = 10
 BLOCK = 20_000
+# Settings that say where things are and who decides and hears of it: the same day comes out with any.
+OPERATION = {
+    "var",
+    "lakehouse_root",
+    "release_root",
+    "tracking_uri",
+    "online_store_url",
+    "gates_file",
+    "promotion",
+    "experiment",
+    "model_name",
+    "alerts",
+    "services",
+    "retention",
+}
 
 
 @dataclass(frozen=True)
@@ -47,13 +66,14 @@ class ReleaseReport:
 
 def build_release(day: date, settings: Settings) -> ReleaseReport:
     """
-    Stage the release of ``day`` and replace ``metric/ds=<day>/step=build_release`` with its figures.
+    Stage the release of ``day`` and replace ``metric/ds=<day>`` of the steps drift and build_release.
 
     Raises:
         MissingPartition: the day was not evaluated, or a method has no checkpoint.
     """
     lakehouse = Lakehouse(settings.lakehouse_root)
-    if lakehouse.require(tables.METRIC, day, part="evaluate").meta["status"] == WARMING_UP:
+    evaluated = lakehouse.require(tables.METRIC, day, part="evaluate").meta
+    if evaluated["status"] == WARMING_UP:
         return ReleaseReport(None, None, {})
     models = {
         name: read_checkpoint(lakehouse, day, name) for name in settings.channels if name in settings.methods
@@ -85,30 +105,22 @@ def build_release(day: date, settings: Settings) -> ReleaseReport:
         "coverage": _coverage(merged, users),
         **_compare_i2i(catalogue.i2i_table, lakehouse.read(tables.I2I_TABLE, day - ONE_DAY)),
     }
+    measure_drift(day, towers, ChampionStatus(**json.loads(evaluated["champion"])), settings)
     _write_figures(lakehouse, day, figures, len(users.ids), manifest.digest)
     return ReleaseReport(folder, manifest.digest, figures)
 
 
 def config_digest(settings: Settings) -> str:
     """Digest what shapes a day's result: the settings without places, policy and operation, and the gates."""
-    places = {
-        "var",
-        "lakehouse_root",
-        "release_root",
-        "tracking_uri",
-        "online_store_url",
-        "gates_file",
-        "promotion",
-        "experiment",
-        "model_name",
-        "alerts",
-        "services",
-        "retention",
-    }
-    shaping = settings.model_dump(mode="json", exclude=places)
-    shaping["source"].pop("data", None)
-    text = json.dumps(shaping, sort_keys=True) + settings.gates_file.read_text()
+    text = json.dumps(shaping_settings(settings), sort_keys=True) + settings.gates_file.read_text()
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def shaping_settings(settings: Settings) -> dict[str, Any]:
+    """Give the settings that shape a day's result; what could hold a secret is not among them."""
+    shaping = settings.model_dump(mode="json", exclude=OPERATION)
+    shaping["source"].pop("data", None)
+    return without_passwords(shaping)
 
 
 def _tower(model: TrainedModel, seed: int, catalogue: Catalogue, users: Users) -> TowerContents:

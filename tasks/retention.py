@@ -1,14 +1,14 @@
 """
 Retention task: what is deleted, once nothing needs it any more?
 
-Superseded data files, old quarantine, data docs and staged folders, and local copies of releases. Never what
-serves, what would serve after a rollback, champion or challenger. Tables and registered versions stay: the
-windows of later days and rollbacks read them.
+Partitions past the limit of their class, superseded data files, old quarantine, data docs and staged folders,
+and local copies of releases. Never what serves, what would serve after a rollback, champion or challenger.
+Registered versions stay in MLflow: a rollback may ask for any of them.
 """
 
 import shutil
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from lakehouse import tables
@@ -17,6 +17,7 @@ from lakehouse.serving import read_serving
 from lakehouse.store import Lakehouse
 from tasks import tracking
 from tasks.approval import LOCAL
+from tasks.expiry import Partition, days_of_tables, is_past, tables_by_name, unneeded_partitions
 from tasks.promotions import read_promotions, served_before
 from tasks.publish_lock import LOCK_TIMEOUT_SECONDS, publish_lock
 from tasks.settings import Settings
@@ -28,6 +29,7 @@ class RetentionReport:
 
     is_dry_run: bool
     superseded_files: int
+    partitions: tuple[str, ...]
     quarantine: tuple[str, ...]
     data_docs: tuple[str, ...]
     staged: tuple[str, ...]
@@ -44,7 +46,7 @@ def apply_retention(settings: Settings, *, is_dry_run: bool = False) -> Retentio
         PublishLocked: a release is being published for a long time; nothing is deleted.
     """
     if not settings.var.is_dir():
-        return RetentionReport(is_dry_run, 0, (), (), (), (), ())
+        return RetentionReport(is_dry_run, 0, (), (), (), (), (), ())
     limits, lakehouse = settings.retention, Lakehouse(settings.lakehouse_root)
     newest = max(lakehouse.days(tables.EXPOSURE), default=None)
     with publish_lock(settings.release_root, LOCK_TIMEOUT_SECONDS):
@@ -57,20 +59,21 @@ def apply_retention(settings: Settings, *, is_dry_run: bool = False) -> Retentio
     for folder in [] if is_dry_run else [*staged, *docs]:
         shutil.rmtree(folder)
     grace = timedelta(hours=limits.superseded_grace_hours)
-    quarantine, n_files = [], 0
-    for table in tables.TABLES.values():
-        refused = tables.quarantine(table)
-        for day in lakehouse.days(refused):
-            if newest and day <= newest - timedelta(days=limits.quarantine_days):
-                quarantine.append(f"{refused.name}/{day}")
-                if not is_dry_run:
-                    lakehouse.remove(refused, day)
-        if not is_dry_run:
-            n_files += lakehouse.sweep(table, grace) + lakehouse.sweep(refused, grace)
+    named, n_files = tables_by_name(), 0
+    expired = _expired(lakehouse, newest, settings) if newest else []
+    for each in [] if is_dry_run else expired:
+        lakehouse.remove(named[each.table], each.day, part=each.part)
+    for table in named.values():
+        superseded = (
+            lakehouse.superseded(table, grace) if is_dry_run else range(lakehouse.sweep(table, grace))
+        )
+        n_files += len(superseded)
+    gone = {"/".join(filter(None, (p.table, str(p.day), p.part))): p.table in tables.TABLES for p in expired}
     return RetentionReport(
         is_dry_run,
         n_files,
-        tuple(quarantine),
+        tuple(name for name, is_table in gone.items() if is_table),
+        tuple(name for name, is_table in gone.items() if not is_table),
         tuple(folder.name for folder in docs),
         tuple(folder.name for folder in staged),
         tuple(copy.name for copy in copies),
@@ -78,10 +81,26 @@ def apply_retention(settings: Settings, *, is_dry_run: bool = False) -> Retentio
     )
 
 
+def _expired(lakehouse: Lakehouse, newest: date, settings: Settings) -> list[Partition]:
+    """List the partitions past their limit, but for those that a run at work on an old day may need."""
+    limits = days_of_tables(settings.retention)
+    past = [
+        Partition(
+            name, day, part, datetime.fromisoformat(lakehouse.commit(table, day, part=part).committed_at)
+        )
+        for name, table in tables_by_name().items()
+        for day, part in lakehouse.partitions(table)
+        if is_past(day, newest, limits.get(name))
+    ]
+    grace = timedelta(hours=settings.retention.superseded_grace_hours)
+    needed_days = max(settings.window_days, settings.validation.trailing_days) + 1
+    return unneeded_partitions(past, needed_days=needed_days, fresh_after=datetime.now(UTC) - grace)
+
+
 def kept_releases(settings: Settings) -> set[str]:
     """Give the digests whose local copies stay: in use, next in a rollback, or the newest."""
     releases = tracking.list_releases(settings)
-    kept = {release.release_digest for release in releases[: settings.retention.local_releases]}
+    kept = {release.release_digest for release in releases[: settings.retention.release_local_copies]}
     aliased = (tracking.champion(settings), tracking.challenger(settings))
     kept |= {release.release_digest for release in aliased if release}
     if serving := read_serving(settings.release_root):

@@ -41,6 +41,7 @@ def describe_release(record: DayRecord, manifest: Manifest, run_address: str) ->
     quotas = ", ".join(f"{name} {quota}" for name, quota in manifest.quotas.items())
     n_bytes = sum(entry.size for entry in manifest.files.values())
     facts = [
+        ("Report", f"[examples, cohorts, drift, what changed]({run_address}/artifacts/report.html)"),
         ("MLflow run", f"[{record.day}]({run_address})"),
         ("Release digest", f"`{manifest.digest}`"),
         ("Channels and quotas", quotas),

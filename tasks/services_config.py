@@ -3,15 +3,16 @@
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-OWN_PORTS = ("airflow_port", "mlflow_port", "postgres_port", "redis_port")
+OWN_PORTS = ("airflow_port", "mlflow_port", "postgres_port", "redis_port", "hook_port")
 SCHEMES = {
     "airflow_url": ("http", "https"),
     "mlflow_url": ("http", "https"),
     "public_airflow_url": ("http", "https"),
     "public_mlflow_url": ("http", "https"),
+    "hook_url": ("http", "https"),
     "otel_endpoint": ("http", "https"),
     "postgres_url": ("postgresql", "postgres"),
     "redis_url": ("redis", "rediss"),
@@ -41,6 +42,16 @@ class ServicesConfig(BaseModel):
     redis_port: Port = Field(0, description="Port of the Redis that `make up` starts.")
     public_airflow_url: str = Field("", description="Where people reach Airflow, if behind a proxy.")
     public_mlflow_url: str = Field("", description="Where people reach MLflow, if behind a proxy.")
+
+    hook_port: Port = Field(
+        0, description="Port of the publish hook (services/publish_hook.py); 0: there is none."
+    )
+    hook_url: str = Field(
+        "", description="Where MLflow reaches the publish hook, if not at http://127.0.0.1:<hook_port>."
+    )
+    hook_secret: Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)] = Field(
+        None, description="What MLflow signs its calls of the hook with; by a variable, not in the file."
+    )
 
     parallelism: int = Field(2, ge=1, le=1024, description="Tasks that the scheduler runs at one time.")
 

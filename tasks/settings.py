@@ -141,6 +141,18 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _retention_keeps_the_window(self) -> Self:
+        needed = {"window_days": self.window_days, "validation.trailing_days": self.validation.trailing_days}
+        for name, n_days in self.retention.partition_days:
+            for limit, least in needed.items():
+                if n_days is not None and n_days < least + 1:
+                    raise ValueError(
+                        f"retention.partition_days.{name} is {n_days}, but the next day needs {limit} + 1 = "
+                        f"{least + 1} days"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _known_methods_and_channels(self) -> Self:
         base = self.methods.get(BASE)
         if base is None or base.variant != "TB-Online":
@@ -174,6 +186,11 @@ class Settings(BaseSettings):
     def staged_root(self) -> Path:
         """Folder in which a day's release waits for its verdict."""
         return self.release_root / "staged"
+
+    @property
+    def local_root(self) -> Path:
+        """Folder of verified copies of registered releases, named by their digests."""
+        return self.release_root / "local"
 
 
 def load_settings() -> Settings:

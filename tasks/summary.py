@@ -85,6 +85,8 @@ def print_summary(summary: dict[str, Any], settings: Settings) -> None:
     for day in summary["days"]:
         release = day["release"]
         print(f"{day['day']}  {day['verdict']}" + (f", version {release['version']}" if release else ""))
+        if release and release.get("promotion"):
+            print(f"    {release['promotion']}")
         for gate in day["gates"]:
             print(f"    {gate['status']:<14} {gate['gate']}: {gate['detail']}")
     served = summary["served_release"]

@@ -10,7 +10,7 @@ from datetime import date
 
 from lakehouse import tables
 from lakehouse.store import Lakehouse
-from models.swing import SwingReport, build_i2i_table
+from models.swing import SwingReport, iter_i2i_blocks
 from tasks.days import ONE_DAY, ingested, source_first_day
 from tasks.histories import read_window_clicks
 from tasks.settings import Settings
@@ -33,7 +33,12 @@ def rebuild_swing_index(day: date, settings: Settings) -> SwingReport:
 
 def _rebuild(lakehouse: Lakehouse, day: date, settings: Settings) -> SwingReport:
     clicks = read_window_clicks(lakehouse, day, settings).select(["user_id", "item_id", "event_time"])
-    i2i_table, report = build_i2i_table(clicks, settings.swing)
-    meta = {"report": json.dumps(dataclasses.asdict(report))}
-    lakehouse.replace(tables.I2I_TABLE, day, i2i_table, meta=meta)
-    return report
+    blocks = iter_i2i_blocks(clicks, settings.swing)
+    del clicks
+    lakehouse.replace_by_batches(
+        tables.I2I_TABLE,
+        day,
+        blocks,
+        meta=lambda: {"report": json.dumps(dataclasses.asdict(blocks.report))},
+    )
+    return blocks.report

@@ -91,6 +91,7 @@ def test_every_service_of_the_design_is_there() -> None:
         "airflow-api-server",
         "airflow-scheduler",
         "airflow-dag-processor",
+        "publish-hook",
     }
     assert needed | ONE_SHOT == set(SERVICES)
 
@@ -309,11 +310,13 @@ def test_mlflow_command_and_variables_are_those_of_the_installed_mlflow() -> Non
 
 
 def test_mlflow_auth_file_has_the_keys_that_mlflow_reads() -> None:
+    from mlflow.server.auth.config import AuthConfig
+
     package = Path(importlib.util.find_spec("mlflow").submodule_search_locations[0])
     shipped, ours = configparser.ConfigParser(), configparser.ConfigParser()
     shipped.read(package / "server" / "auth" / "basic_auth.ini")
     ours.read(REPOSITORY / "mlflow" / "basic_auth.ini")
-    assert set(ours["mlflow"]) <= set(shipped["mlflow"])
+    assert set(ours["mlflow"]) <= set(AuthConfig._fields)
     assert ours["mlflow"]["authorization_function"] == shipped["mlflow"]["authorization_function"]
     backend = environment("mlflow")["MLFLOW_BACKEND_STORE_URI"]
     assert ours["mlflow"]["database_uri"] == backend == "postgresql+psycopg2:///mlflow"
@@ -337,7 +340,7 @@ def test_addresses_between_services_lead_to_services() -> None:
         for value in filter(None, environment(name).values())
         for address in re.findall(r"(?:://|@)([a-z][a-z0-9-]*):\d+", value)
     }
-    assert addresses == {"airflow-api-server", "localhost", "mlflow", "postgres", "redis"}
+    assert addresses == {"airflow-api-server", "localhost", "mlflow", "postgres", "publish-hook", "redis"}
     assert addresses - {"localhost"} <= set(SERVICES)
     assert environment("mlflow")["PGHOST"] == "postgres"
     assert any("--allowed-hosts=mlflow:5000," in argument for argument in SERVICES["mlflow"]["command"])

@@ -122,6 +122,19 @@ def test_summary_holds_the_same_facts(finished):
         assert day["release"]["release_digest"]
 
 
+def test_every_version_links_a_page_for_its_reviewer_that_compares_it_with_the_champion(finished):
+    var, _ = finished
+    pages = sorted(var.glob("mlartifacts/**/report.html"), key=lambda page: page.stat().st_mtime)
+    assert len(pages) == len(DAYS)
+    first, second = (page.read_text() for page in pages)
+    assert f"<title>Release of {DAYS[0]}: " in first
+    assert "There is no champion yet" in first
+    for shown in ("scenario=", "What changed since the champion", "equal neighbours", "Turned to on the day"):
+        assert shown in second
+    assert "Nothing was compared" not in second
+    assert str(var) not in first + second
+
+
 def test_what_serves_is_the_champion_and_its_candidates_are_in_the_online_store(finished):
     from nearline.store import open_store, read_served
 

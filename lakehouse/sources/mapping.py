@@ -11,6 +11,7 @@ the source's time zone as UTC) and ``local_date(value)`` (the date in that zone 
 import tomllib
 from datetime import date
 from importlib import resources
+from pathlib import PurePath
 from typing import Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -63,9 +64,17 @@ class TableMapping(BaseModel):
     @classmethod
     def _patterns_are_relative(cls, files: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in files:
-            if not pattern or pattern.startswith("/"):
-                raise ValueError(f"file pattern {pattern!r} must be relative to DATA")
+            if not pattern or pattern.startswith("/") or ".." in PurePath(pattern).parts:
+                raise ValueError(f"file pattern {pattern!r} must be relative to DATA and stay in it")
         return files
+
+    @field_validator("folders")
+    @classmethod
+    def _folders_are_in_or_beside_data(cls, folders: tuple[str, ...]) -> tuple[str, ...]:
+        for folder in folders:
+            if folder.startswith("/") or (".." in PurePath(folder).parts and folder != ".."):
+                raise ValueError(f"folder {folder!r} must be in DATA, or '..' for the one that holds it")
+        return folders
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> Self:

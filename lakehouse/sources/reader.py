@@ -136,9 +136,16 @@ class MappedSource:
                 ) from error
 
     def _session(self) -> duckdb.DuckDBPyConnection:
+        """Open a session that can read the source's files and nothing else, whatever a mapping says."""
         session = duckdb.connect()
         session.execute("set timezone = 'UTC'")
         session.execute(MACROS.format(zone=self.timezone))
+        files = [file for files in self.files.values() for file in files]
+        # DuckDB asks for a pattern by its text, then for the file that it finds.
+        allowed = [text for file in files for text in (_literal(str(file.path)), file.sql_path)]
+        session.execute(f"set allowed_paths = [{', '.join(allowed)}]")
+        session.execute("set enable_external_access = false")
+        session.execute("set lock_configuration = true")
         return session
 
     def _relation(self, table: str, file: RawFile) -> str:

@@ -5,9 +5,12 @@ The only importer of mlflow besides the model file ``tasks/pyfunc.py``. Every fu
 ``TrackingUnavailable`` when MLflow does not answer.
 """
 
-from tasks.tracking.connection import TrackingUnavailable
+from tasks.tracking.connection import TrackingUnavailable, has_store
 from tasks.tracking.downloads import download_release
-from tasks.tracking.registry import (
+from tasks.tracking.origin import LoggedOrigin, find_origin
+from tasks.tracking.registry import force, note_promotion, register_version, set_challenger, set_champion
+from tasks.tracking.runs import LoggedDay, log_day
+from tasks.tracking.versions import (
     ChampionMove,
     ReleaseVersion,
     UnknownVersion,
@@ -15,28 +18,30 @@ from tasks.tracking.registry import (
     champion,
     find_release,
     find_version,
-    force,
     list_releases,
-    register_version,
-    set_challenger,
-    set_champion,
 )
-from tasks.tracking.runs import LoggedDay, log_day
+from tasks.tracking.webhooks import WebhookRefused, register_alias_webhook
 
 __all__ = [
     "ChampionMove",
     "LoggedDay",
+    "LoggedOrigin",
     "ReleaseVersion",
     "TrackingUnavailable",
     "UnknownVersion",
+    "WebhookRefused",
     "challenger",
     "champion",
     "download_release",
+    "find_origin",
     "find_release",
     "find_version",
     "force",
+    "has_store",
     "list_releases",
     "log_day",
+    "note_promotion",
+    "register_alias_webhook",
     "register_version",
     "set_challenger",
     "set_champion",

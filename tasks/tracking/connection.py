@@ -41,6 +41,12 @@ class TrackingUnavailable(ConnectionError):
     """MLflow does not answer; the message names the address and what to do."""
 
 
+def has_store(settings: Settings) -> bool:
+    """Tell whether there is a store to read: asking MLflow for an absent SQLite file would make it."""
+    path = settings.tracking_uri.removeprefix("sqlite:///")
+    return path == settings.tracking_uri or Path(path).exists()
+
+
 @contextmanager
 def connected(settings: Settings) -> Iterator[MlflowClient]:
     """

@@ -1,18 +1,17 @@
 """
-Which releases are registered, which one serves, and which one may?
+How does a release become a version of the registered model, and who moves its aliases?
 
 One registered model; each version is a release inside a pyfunc model, and its artifacts are the release's
-only lasting copy. Alias ``challenger`` is the newest release that passed its gates, ``champion`` the one
-that serves. MLflow keeps no history of aliases, so a tag beside them tells who of us moved the champion.
+only lasting copy. MLflow keeps no history of aliases: a tag beside them tells who of us moved the champion.
 """
 
 import json
 import uuid
-from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime
+from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import mlflow
 import pandas as pd
@@ -32,50 +31,19 @@ from tasks.review import describe_release, key_figures
 from tasks.settings import Settings
 from tasks.tracking.connection import connected, experiment_id
 from tasks.tracking.runs import provenance, run_address
+from tasks.tracking.versions import (
+    CHALLENGER,
+    CHAMPION,
+    CHAMPION_MOVE,
+    FORCE_REASON,
+    PROMOTION,
+    ChampionMove,
+    ReleaseVersion,
+    release_version,
+)
 
-CHALLENGER, CHAMPION = "challenger", "champion"
 MODEL_FILE = Path(__file__).parents[1] / "pyfunc.py"
 MODEL_PACKAGES = ("faiss-cpu", "numba", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "torch")
-
-FORCE_REASON = "force_reason"
-_MOVE = "champion_move"
-
-
-class UnknownVersion(LookupError):
-    """The registered model has no such version, or it is none that ``register_version`` made."""
-
-
-@dataclass(frozen=True)
-class ChampionMove:
-    """Why the alias champion is where it is, as far as this project's own code moved it."""
-
-    move_id: str
-    version: str
-    actor: Literal["auto", "manual"]
-    kind: Literal["promotion", "rollback"]
-    reason: str
-    at: str
-
-
-@dataclass(frozen=True)
-class ReleaseVersion:
-    """
-    One version of the registered model; ``move`` is set when our own code made it the champion.
-
-    ``force_reason`` is why a person lets it serve though its verdict is not ``passed``; empty without one.
-    """
-
-    version: str
-    day: date
-    release_digest: str
-    verdict: str
-    missed_gates: str
-    force_reason: str
-    is_backfill: bool
-    run_id: str
-    artifact_address: str
-    is_new: bool = False
-    move: ChampionMove | None = None
 
 
 def register_version(
@@ -144,64 +112,21 @@ def set_champion(
     move = ChampionMove(uuid.uuid4().hex, version, actor, kind, reason, at)
     with connected(settings) as client:
         release_version(client, settings.model_name, version)
-        client.set_registered_model_tag(settings.model_name, _MOVE, json.dumps(asdict(move)))
+        client.set_registered_model_tag(settings.model_name, CHAMPION_MOVE, json.dumps(asdict(move)))
         client.set_registered_model_alias(settings.model_name, CHAMPION, version)
     return move
 
 
-def champion(settings: Settings) -> ReleaseVersion | None:
-    """
-    Give the release that the alias champion names; None without one.
-
-    Raises:
-        UnknownVersion: the alias names a version that is no release.
-    """
-    return _aliased(CHAMPION, settings)
-
-
-def challenger(settings: Settings) -> ReleaseVersion | None:
-    """Give the release that the alias challenger names; None without one."""
-    return _aliased(CHALLENGER, settings)
-
-
-def find_release(version: str, settings: Settings) -> ReleaseVersion:
-    """
-    Give a version of the registered model.
-
-    Raises:
-        UnknownVersion: there is none, or it is no release.
-    """
+def note_promotion(version: str, note: str, settings: Settings) -> None:
+    """Keep on a version whether and why policy promoted it."""
     with connected(settings) as client:
-        return release_version(client, settings.model_name, version)
-
-
-def list_releases(settings: Settings) -> list[ReleaseVersion]:
-    """List the registered releases, newest version first."""
-    with connected(settings) as client:
-        found = client.search_model_versions(f"name = '{settings.model_name}'")
-        releases = [
-            release_version(client, settings.model_name, str(version.version))
-            for version in found
-            if "release_digest" in version.tags
-        ]
-    return sorted(releases, key=lambda release: int(release.version), reverse=True)
+        client.set_model_version_tag(settings.model_name, version, PROMOTION, note)
 
 
 def force(version: str, reason: str, settings: Settings) -> None:
     """Record on a version why it may serve without having passed its gates."""
     with connected(settings) as client:
         client.set_model_version_tag(settings.model_name, version, FORCE_REASON, reason)
-
-
-def find_version(day: date, settings: Settings) -> dict[str, Any] | None:
-    """Give the newest registered release of ``day`` as plain facts; None without one."""
-    with connected(settings) as client:
-        found = client.search_model_versions(f"name = '{settings.model_name}' and tags.day = '{day}'")
-        if not found:
-            return None
-        newest = max(int(version.version) for version in found)
-        facts = asdict(release_version(client, settings.model_name, str(newest)))
-    return {name: facts[name] for name in facts if name not in ("is_new", "move")} | {"day": day.isoformat()}
 
 
 def _registered_model(client: MlflowClient, name: str) -> None:
@@ -246,52 +171,3 @@ def _logged_model(client: MlflowClient, experiment: str, manifest: Manifest) -> 
 def _version_with_digest(client: MlflowClient, name: str, digest: str) -> ModelVersion | None:
     found = client.search_model_versions(f"name = '{name}' and tags.release_digest = '{digest}'")
     return max(found, key=lambda version: int(version.version), default=None)
-
-
-def release_version(client: MlflowClient, name: str, version: str, *, is_new: bool = False) -> ReleaseVersion:
-    """
-    Read one version of the registered model ``name``.
-
-    Raises:
-        UnknownVersion: there is none, or it is no release.
-    """
-    try:
-        found = client.get_model_version(name, version)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        raise UnknownVersion(f"the registered model {name} has no version {version}") from error
-    if "release_digest" not in found.tags or "day" not in found.tags:
-        raise UnknownVersion(
-            f"version {version} of {name} is no release: it has no tags day and release_digest"
-        )
-    return ReleaseVersion(
-        version=str(found.version),
-        day=date.fromisoformat(found.tags["day"]),
-        release_digest=found.tags["release_digest"],
-        verdict=found.tags.get("verdict", ""),
-        missed_gates=found.tags.get("missed_gates", ""),
-        force_reason=found.tags.get(FORCE_REASON, "").strip(),
-        is_backfill=found.tags.get("is_backfill") == "true",
-        run_id=found.run_id,
-        artifact_address=client.get_model_version_download_uri(name, version),
-        is_new=is_new,
-    )
-
-
-def _aliased(alias: str, settings: Settings) -> ReleaseVersion | None:
-    with connected(settings) as client:
-        try:
-            registered = client.get_registered_model(settings.model_name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
-        version = registered.aliases.get(alias)
-        if version is None:
-            return None
-        found = release_version(client, settings.model_name, str(version))
-        move = json.loads(registered.tags.get(_MOVE, "null"))
-        if alias == CHAMPION and move and move["version"] == found.version:
-            return ReleaseVersion(**vars(found) | {"move": ChampionMove(**move)})
-        return found

@@ -20,6 +20,7 @@ from tasks.review import describe_day, gate_table
 from tasks.settings import Settings
 from tasks.tracking.connection import connected, experiment_id
 
+REPORT, MADE_WITH, DATA_DIGEST = "report.html", "made_with.json", "data_digest."
 _DAY_RUN, _METHOD_RUN = "day", "method"
 _BATCH = 100
 
@@ -77,11 +78,14 @@ def provenance(record: DayRecord) -> dict[str, str]:
 
 
 def _log_parent(client: MlflowClient, run_id: str, record: DayRecord) -> None:
-    tags = provenance(record) | {f"data_digest.{name}": value for name, value in record.data_digests.items()}
+    tags = provenance(record) | {DATA_DIGEST + name: value for name, value in record.data_digests.items()}
     tags["mlflow.note.content"] = describe_day(record)
     _log(client, run_id, tags=tags, params=record.params, metrics=record.figures.items())
     client.log_text(run_id, gate_table(record) + "\n", "gates.md")
     client.log_dict(run_id, {"verdict": record.verdict, "gates": record.gates.to_pylist()}, "gates.json")
+    client.log_dict(run_id, dict(record.made_with), MADE_WITH)
+    if record.report:
+        client.log_text(run_id, record.report, REPORT)
     if figure := hit_rate_figure(record):
         client.log_figure(run_id, figure, "hit_rate.png")
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.channels import BadQuota, marginal_hits, merge_channels, remove
+from models.channels import BadQuota, marginal_hits, merge_channels, merge_with_origin, remove
 from models.ragged import NotAligned
 
 
@@ -106,3 +106,12 @@ def test_marginal_hits_are_those_no_other_channel_finds_within_the_quotas():
 def test_marginal_hits_of_no_users_are_empty():
     hits = marginal_hits({"a": np.empty((0, 3), np.int64)}, {"a": 2}, id_lists([]))
     assert hits["a"].shape == (0,)
+
+
+def test_every_place_names_the_channel_that_filled_it():
+    lists = {"a": np.array([[1, 2, -1]]), "off": np.array([[7, 8, 9]]), "b": np.array([[1, 3, -1]])}
+    merged, origin = merge_with_origin(lists, {"a": 2, "off": 0, "b": 3})
+    assert merged.tolist() == [[1, 2, 3, -1, -1]]
+    assert origin.tolist() == [[2, 0, 2, -1, -1]]
+    assert merge_channels(lists, {"a": 2, "off": 0, "b": 3}).tolist() == merged.tolist()
+    assert [part.shape for part in merge_with_origin(lists, {"a": 0})] == [(1, 0), (1, 0)]

@@ -25,7 +25,7 @@ from services.state import ServicesError, State
 from tasks.services_config import ServicesConfig
 from tests.conftest import REPOSITORY
 
-PORTS = {"airflow": 1111, "mlflow": 2222, "scheduler": 3333, "postgres": 4444, "redis": 5555}
+PORTS = {"airflow": 1111, "mlflow": 2222, "scheduler": 3333, "postgres": 4444, "redis": 5555, "hook": 6666}
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_supervisor_restarts_everything_and_listens_on_a_private_socket(state: S
     config = RawConfigParser()
     config.read_string(render_supervisor(processes(state, ServicesConfig()), state, "root"))
     programs = [config[name] for name in config.sections() if name.startswith("program:")]
-    assert len(programs) == 6
+    assert len(programs) == 7
     for program in programs:
         assert (program["autorestart"], program["killasgroup"]) == ("true", "true")
         assert program["stdout_logfile"].startswith(str(state.logs))

@@ -2,20 +2,15 @@
 `make up` and `make down` for real: every service of one state folder, in the order of the tests of this file.
 """
 
-import json
 import os
 import re
 import shutil
 import signal
 import socket
 import stat
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -24,82 +19,19 @@ import pytest
 
 from services.airflow_api import AirflowApi, AirflowRefused
 from services.credentials import read_credentials
-from services.leftovers import session_members
 from services.ports import is_listening
-from services.state import State
 from services.supervisor import Supervisor
-from tests.conftest import REPOSITORY, skip_or_fail
+from tests.services.places import Place, passable_folder, place_in, wait_until
 
-NAMES = ["postgres", "redis", "mlflow", "airflow-api-server", "airflow-dag-processor", "airflow-scheduler"]
-WAIT_SECONDS = 60
+AIRFLOW = ["airflow-api-server", "airflow-dag-processor", "airflow-scheduler"]
+NAMES = ["postgres", "redis", "mlflow", *AIRFLOW, "publish-hook"]
 HOOK = "https://hooks.example.org/a-secret-path"
-
-
-@dataclass
-class Place:
-    """A state folder, the environment of its commands, and the metrics that arrived."""
-
-    var: Path
-    environment: dict[str, str]
-    packets: list[str] = field(default_factory=list)
-
-    @property
-    def state(self) -> State:
-        return State(self.var)
-
-    @property
-    def secrets_file(self) -> Path:
-        return Path(self.environment["XDG_CONFIG_HOME"]) / "tributary" / self.state.name / "secrets.env"
-
-    @property
-    def ports(self) -> dict[str, int]:
-        return json.loads((self.state.folder / "ports.json").read_text())
-
-    def run(self, module: str, **more: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", module],
-            cwd=REPOSITORY,
-            env=self.environment | more,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def url(self, service: str, path: str) -> str:
-        return f"http://127.0.0.1:{self.ports[service]}{path}"
-
-    def session(self) -> list[psutil.Process]:
-        return session_members(Supervisor(self.state).session())
-
-    def airflow(self) -> AirflowApi:
-        known = read_credentials(self.secrets_file)
-        return AirflowApi(
-            self.url("airflow", ""), known["AIRFLOW_ADMIN_USERNAME"], known["AIRFLOW_ADMIN_PASSWORD"]
-        )
 
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Give a folder that the user of PostgreSQL may pass through, which pytest's own are not."""
-    for name in ("redis-server", "supervisord"):
-        path = f"{os.environ['PATH']}:{Path(sys.executable).parent}"
-        if not shutil.which(name, path=path):
-            skip_or_fail(f"no program {name}")
-    made = Path(tempfile.mkdtemp(prefix="tributary-up-", dir="/tmp"))
-    made.chmod(0o711)
-    yield made
-    shutil.rmtree(made)
-
-
-def place_in(folder: Path, **more: str) -> Place:
-    outside = {k: v for k, v in os.environ.items() if not k.startswith(("TRIBUTARY_", "AIRFLOW_"))}
-    own = {
-        "XDG_CONFIG_HOME": str(folder / "config"),
-        "TRIBUTARY_VAR": str(folder / "var"),
-        "TRIBUTARY_SERVICES__AIRFLOW_PORT": "0",
-        "TRIBUTARY_SERVICES__MLFLOW_PORT": "0",
-    }
-    return Place(folder / "var", outside | own | more)
+    with passable_folder() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -214,20 +146,22 @@ def test_everything_listens_on_this_machine_only(up: Place) -> None:
     assert {each.laddr.port for each in listening} == set(up.ports.values())
 
 
+def main_processes(up: Place) -> set[int]:
+    """Those that supervisor started itself; tasks come and go."""
+    return {process.pid for process in psutil.Process(Supervisor(up.state).session()).children()}
+
+
 def test_second_up_changes_nothing_and_says_so(up: Place) -> None:
-    before = {process.pid for process in up.session()}
+    before = main_processes(up)
     again = up.run("services.up")
     assert again.returncode == 0, again.stderr
     assert "run already" in again.stdout
-    assert {process.pid for process in up.session()} >= {p for p in before if psutil.pid_exists(p)}
+    assert main_processes(up) == before
     assert Supervisor(up.state).states() == dict.fromkeys(NAMES, "RUNNING")
 
 
 def test_environment_file_leads_every_command_to_the_services(up: Place) -> None:
-    program = f". {up.state.environment_file} && env -0"
-    clean = {name: up.environment[name] for name in ("PATH", "XDG_CONFIG_HOME")}
-    out = subprocess.run(["/bin/sh", "-euc", program], env=clean, capture_output=True, check=True).stdout
-    found = dict(line.split("=", 1) for line in out.decode().split("\0") if line)
+    found = up.variables()
     known = read_credentials(up.secrets_file)
     assert found["TRIBUTARY_VAR"] == str(up.var)
     assert found["TRIBUTARY_TRACKING_URI"] == found["TRIBUTARY_SERVICES__MLFLOW_URL"] == up.url("mlflow", "")
@@ -258,16 +192,41 @@ def test_metrics_of_real_runs_reach_statsd(up: Place) -> None:
     wait_until(lambda: wanted <= set(up.packets))
 
 
+def test_moving_the_alias_in_mlflow_publishes_at_once(up: Place) -> None:
+    known = read_credentials(up.secrets_file)
+    login = (known["MLFLOW_ADMIN_USERNAME"], known["MLFLOW_ADMIN_PASSWORD"])
+    log = up.state.logs / "publish-hook.log"
+    wait_until(lambda: "when an alias moves" in log.read_text())
+    with up.airflow() as airflow, httpx.Client(auth=login, trust_env=False, timeout=30) as mlflow:
+
+        def ask(method: str, what: str, **body: str) -> None:
+            address = up.url("mlflow", f"/api/2.0/mlflow/{what}")
+            mlflow.request(method, address, json=body).raise_for_status()
+
+        def triggered() -> set[str]:
+            runs = airflow.dag_runs("publish_release")
+            return {run["dag_run_id"] for run in runs if run["run_type"] == "manual"}
+
+        before = triggered()
+        ask("POST", "registered-models/create", name="retrieval")
+        ask("POST", "model-versions/create", name="retrieval", source="s3://bucket/model")
+        moved = time.monotonic()
+        ask("POST", "registered-models/alias", name="retrieval", alias="champion", version="1")
+        wait_until(lambda: triggered() > before)
+        print(f"from the alias to the run: {time.monotonic() - moved:.1f} s")
+        ask("DELETE", "registered-models/delete", name="retrieval")
+
+
 def test_killed_processes_are_started_again_without_what_they_left(up: Place) -> None:
     names = {"redis": "redis", "mlflow": "mlflow", "airflow-scheduler": "scheduler"}
-    killed = {name: int((up.state.scripts / f"{name}.pid").read_text()) for name in names}
+    killed = {name: up.pid(name) for name in names}
     children = [child for pid in killed.values() for child in psutil.Process(pid).children(recursive=True)]
     assert len(children) >= 3
     for pid in killed.values():
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not any(child.is_running() for child in children))
     for name, port in names.items():
-        wait_until(lambda name=name: int((up.state.scripts / f"{name}.pid").read_text()) != killed[name])
+        wait_until(lambda name=name: up.pid(name) != killed[name])
         wait_until(lambda port=port: is_listening(up.ports[port]))
     wait_until(lambda: set(Supervisor(up.state).states().values()) == {"RUNNING"})
 
@@ -288,13 +247,6 @@ def test_down_leaves_no_process_and_no_port_and_can_be_repeated(up: Place) -> No
 
 def mentions(process: psutil.Process, var: Path) -> bool:
     return str(var) in " ".join(process.info["cmdline"] or [])
-
-
-def wait_until(holds, seconds: float = WAIT_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
 
 
 def test_taken_port_names_its_holder_and_the_setting_and_starts_nothing(folder: Path) -> None:

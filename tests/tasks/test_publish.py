@@ -19,14 +19,12 @@ from lakehouse.serving import open_served, read_serving
 from nearline.store import StoreUnavailable, open_store, read_served
 from tasks import tracking
 from tasks.approval import CannotServe, NotApproved
+from tasks.policy import is_rollback_in_force, may_promote, promote_automatically
 from tasks.promotions import BrokenLog, append_promotion, read_promotions
 from tasks.publish import (
     NothingToApprove,
     NothingToRollBack,
     approve,
-    is_rollback_in_force,
-    may_promote,
-    promote_automatically,
     publish_release,
     rollback,
     served_release,
@@ -319,7 +317,10 @@ def test_two_processes_at_once_publish_once(settings: Settings, move_alias, tmp_
     assert len(log(settings)) == 1
 
 
-def test_held_lock_is_one_clear_line_that_names_its_holder(settings: Settings, tmp_path: Path) -> None:
+def test_held_lock_is_one_clear_line_that_names_its_holder(
+    settings: Settings, move_alias, tmp_path: Path
+) -> None:
+    move_alias("1")
     holder = start(hold_lock, settings.release_root, tmp_path / "held")
     while not (tmp_path / "held").exists():
         time.sleep(0.05)

@@ -1,5 +1,6 @@
 """Retention: what is past its limit goes, what serves or may serve stays."""
 
+import json
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from lakehouse import tables
+from lakehouse.lineage import stale_partitions
 from lakehouse.releases import verify_release
 from lakehouse.serving import open_served, read_serving
 from lakehouse.store import Lakehouse
@@ -20,7 +22,7 @@ from tests.tasks.small_releases import DAY, small_contents, small_record, small_
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Six releases: 1, 2 and 3 were published in turn, so 3 serves; 4 is challenger; 6 is the newest."""
-    settings = small_settings(tmp_path_factory.mktemp("state"), retention={"local_releases": 1})
+    settings = small_settings(tmp_path_factory.mktemp("state"), retention={"release_local_copies": 1})
     for number in range(6):
         day = DAY + timedelta(days=number)
         folder = settings.staged_root / "new"
@@ -41,12 +43,13 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         lakehouse.replace(refused, day, pa.table(row, schema=refused.schema))
         for root in (settings.staged_root, settings.var / "data_docs"):
             (root / day.isoformat()).mkdir(parents=True)
+    age(lakehouse, settings, 100)
     return settings
 
 
 def copies(settings: Settings) -> set[str]:
     by_digest = {release.release_digest: release.version for release in tracking.list_releases(settings)}
-    return {by_digest[path.name] for path in (settings.release_root / LOCAL).iterdir()}
+    return {by_digest[path.name] for path in (settings.release_root / LOCAL).iterdir() if path.is_dir()}
 
 
 def test_dry_run_deletes_nothing_and_tells_what_would_go(settings: Settings) -> None:
@@ -94,12 +97,87 @@ def test_state_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("LOCAL_RELEASES", "0"), ("SUPERSEDED_GRACE_HOURS", "1"), ("NO_SUCH", "1")]
+    ("name", "value"), [("RELEASE_LOCAL_COPIES", "0"), ("SUPERSEDED_GRACE_HOURS", "1"), ("NO_SUCH", "1")]
 )
 def test_limits_that_would_lose_something_are_refused(monkeypatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"TRIBUTARY_RETENTION__{name}", value)
     with pytest.raises(BadSettings, match=f"retention.{name.lower()}"):
         load_settings()
+
+
+OLDEST = date(2026, 1, 1)
+
+
+def filled(tmp_path: Path, n_days: int, **limits: int) -> tuple[Settings, Lakehouse]:
+    """Days of exposure, of clicks made from it, and of two checkpoints each."""
+    settings = small_settings(tmp_path, retention={"partition_days": limits}, window_days=2)
+    for day in (OLDEST + timedelta(days=n) for n in range(n_days)):
+        lakehouse = Lakehouse(settings.lakehouse_root)
+        lakehouse.replace(tables.EXPOSURE, day, tables.EXPOSURE.schema.empty_table())
+        lakehouse.read(tables.EXPOSURE, day)
+        lakehouse.replace(tables.CLICK, day, tables.CLICK.schema.empty_table())
+        lakehouse.replace(tables.INCREC_SAMPLE, day, tables.INCREC_SAMPLE.schema.empty_table())
+        for method in ("base", "increc"):
+            table = tables.CHECKPOINT.schema.empty_table()
+            lakehouse.replace(tables.CHECKPOINT, day, table, part=method)
+    return settings, Lakehouse(settings.lakehouse_root)
+
+
+def age(lakehouse: Lakehouse, settings: Settings, n_days: int) -> None:
+    """Make all but the markers of the last ``n_days`` days a month old."""
+    root = Path(settings.lakehouse_root)
+    newest = max(lakehouse.days(tables.EXPOSURE))
+    for marker in root.rglob("_COMMIT.json"):
+        facts = json.loads(marker.read_text())
+        if date.fromisoformat(facts["day"]) <= newest - timedelta(days=n_days):
+            marker.write_text(json.dumps(facts | {"committed_at": "2020-01-01T00:00:00+00:00"}))
+
+
+def days_left(lakehouse: Lakehouse) -> dict[str, list[int]]:
+    kept = (tables.EXPOSURE, tables.CLICK, tables.CHECKPOINT)
+    return {table.name: [day.day for day in lakehouse.days(table)] for table in kept}
+
+
+def test_partitions_past_the_limit_of_their_class_go_and_nothing_becomes_stale(tmp_path: Path) -> None:
+    settings, lakehouse = filled(tmp_path, 30, logs=20, derived=25, checkpoints=15)
+    age(lakehouse, settings, 2)
+    told = apply_retention(settings, is_dry_run=True)
+    assert len(lakehouse.days(tables.EXPOSURE)) == 30
+    report = apply_retention(settings)
+    assert report.partitions == told.partitions
+    assert "checkpoint/2026-01-15/increc" in report.partitions
+    assert days_left(lakehouse) == {
+        "exposure": list(range(11, 31)),
+        "click": list(range(6, 31)),
+        "checkpoint": list(range(16, 31)),
+    }
+    assert stale_partitions(lakehouse) == []
+    assert apply_retention(settings).partitions == ()
+
+
+def test_nothing_goes_without_a_limit_nor_what_was_just_written(tmp_path: Path) -> None:
+    settings, lakehouse = filled(tmp_path / "none", 30)
+    age(lakehouse, settings, 2)
+    assert apply_retention(settings).partitions == ()
+    settings, lakehouse = filled(tmp_path / "fresh", 30, logs=20, derived=20, checkpoints=20)
+    assert apply_retention(settings).partitions == ()
+
+
+def test_days_that_a_backfill_at_work_reads_stay(tmp_path: Path) -> None:
+    settings, lakehouse = filled(tmp_path, 60, logs=20, derived=20, checkpoints=20)
+    age(lakehouse, settings, 2)
+    day = OLDEST + timedelta(days=30)
+    lakehouse.replace(tables.CLICK, day, tables.CLICK.schema.empty_table())
+    apply_retention(settings)
+    left = lakehouse.days(tables.CLICK)
+    assert left[0] == day - timedelta(days=max(2, settings.validation.trailing_days) + 1)
+    assert day in left
+    assert left[left.index(day) + 1] == OLDEST + timedelta(days=40)
+
+
+def test_limits_below_what_the_next_day_needs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"partition_days.logs is 2, but the next day needs"):
+        small_settings(tmp_path, retention={"partition_days": {"logs": 2}}, window_days=14)
 
 
 def test_removed_partition_is_gone_at_once_and_its_files_after_the_grace_period(tmp_path: Path) -> None:

@@ -102,7 +102,12 @@ def test_figures_and_gate_table_are_kept_with_the_runs(
     day: date, settings: Settings, client, tmp_path
 ) -> None:
     run_id = tracking.log_day(small_record(day), settings).run_id
-    assert {file.path for file in client.list_artifacts(run_id)} == {"gates.json", "gates.md", "hit_rate.png"}
+    assert {file.path for file in client.list_artifacts(run_id)} == {
+        "gates.json",
+        "gates.md",
+        "hit_rate.png",
+        "made_with.json",
+    }
     folder = Path(client.download_artifacts(run_id, "", str(tmp_path)))
     assert json.loads((folder / "gates.json").read_text())["verdict"] == "failed"
     assert (folder / "hit_rate.png").read_bytes().startswith(b"\x89PNG")
@@ -265,7 +270,8 @@ def test_download_is_verified_cached_and_healed(day: date, settings: Settings, t
     (folder / "items.parquet").unlink()
     assert tracking.download_release(version.version, tmp_path, settings).stat().st_ino != inode
     assert verify_release(folder).day == day
-    assert [path.name for path in tmp_path.iterdir()] == [version.release_digest]
+    digest = version.release_digest
+    assert sorted(path.name for path in tmp_path.iterdir()) == [digest, f"{digest}.verified"]
 
 
 def test_artifacts_of_another_release_are_refused(day: date, settings: Settings, tmp_path: Path) -> None:
@@ -292,7 +298,6 @@ def test_deleted_experiment_is_restored(day: date, settings: Settings, client) -
     ("uri", "message"),
     [
         ("http://user:secret@127.0.0.1:1", "start the server"),
-        ("sqlite:////proc/no/mlflow.db", "check the file"),
         ("file:///tmp/mlruns", "must be sqlite"),
     ],
 )
@@ -303,6 +308,22 @@ def test_absent_tracking_is_one_clear_line_at_once(tmp_path: Path, uri: str, mes
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
     assert time.monotonic() - started < 10
+
+
+def test_store_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    settings = small_settings(tmp_path, tracking_uri="sqlite:////proc/no/mlflow.db")
+    with pytest.raises(tracking.TrackingUnavailable, match="check the file"):
+        tracking.log_day(small_record(), settings)
+
+
+def test_reading_an_absent_store_finds_nothing_and_makes_nothing(tmp_path: Path) -> None:
+    settings = small_settings(tmp_path / "var")
+    assert tracking.champion(settings) is tracking.challenger(settings) is None
+    assert tracking.find_version(DAY, settings) is None
+    assert tracking.list_releases(settings) == []
+    with pytest.raises(tracking.UnknownVersion, match="retrieval has no version 1"):
+        tracking.find_release("1", settings)
+    assert not settings.var.exists()
 
 
 def test_file_that_is_no_database_is_one_clear_line(tmp_path: Path) -> None:

@@ -72,6 +72,31 @@ def test_options_of_a_mapped_source_are_refused_for_the_synthetic_world():
     assert SourceConfig(data="").data is None
 
 
+@pytest.mark.parametrize("changes", [{"files": ["/etc/passwd"]}, {"files": ["logs/../../*.csv"]}])
+def test_files_stay_in_the_folder_of_the_source(changes: dict):
+    with pytest.raises(ValidationError, match="must be relative to DATA and stay in it"):
+        SourceConfig(preset="generic", data=".", mapping=changed(exposure=changes))
+
+
+@pytest.mark.parametrize("folder", ["/etc", "../..", "logs/../../etc"])
+def test_folders_stay_in_or_beside_the_folder_of_the_source(folder: str):
+    with pytest.raises(ValidationError, match="must be in DATA, or"):
+        SourceConfig(preset="generic", data=".", mapping=changed(exposure={"folders": [folder]}))
+
+
+def test_an_expression_reads_no_other_file(tmp_path: Path):
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "1.csv").write_text("u,i,page,shown_at,clicked\n1,2,home,2022-05-01 10:00:00,1\n")
+    (tmp_path / "items.csv").write_text("i,price\n2,1\n")
+    (tmp_path / "users.csv").write_text("u,city\n1,x\n")
+    (tmp_path / "secret.csv").write_text("u\n1\n")
+    stealing = f"(select count(*) from read_csv('{tmp_path}/secret.csv'))"
+    columns = GENERIC["tables"]["exposure"]["columns"] | {"is_order": stealing}
+    mapping = changed(exposure={"columns": columns})
+    with pytest.raises(SourceError, match="Permission Error"):
+        open_source(SourceConfig(preset="generic", data=str(tmp_path), mapping=mapping))
+
+
 def test_unknown_preset_and_unknown_option_are_refused():
     with pytest.raises(ValidationError, match="preset"):
         SourceConfig(preset="netflix", data=".")

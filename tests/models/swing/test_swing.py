@@ -91,7 +91,7 @@ clicks_of_few = st.lists(
 )
 configs = st.builds(
     SwingConfig,
-    alpha=st.sampled_from([0.0, 1.0, 2.5]),
+    alpha=st.sampled_from([0.5, 1.0, 2.5]),
     truncation=st.sampled_from([1, 2, 1250]),
     user_weight=st.sampled_from(["inverse_sqrt", "none"]),
     include_self_pairs=st.booleans(),
@@ -270,6 +270,7 @@ def test_no_clicks_give_an_empty_table():
 @pytest.mark.parametrize(
     "option",
     [
+        {"alpha": 0},
         {"alpha": -1},
         {"alpha": float("nan")},
         {"truncation": 0},

@@ -1,0 +1,67 @@
+"""
+Which way are the scores computed?
+
+- ``walk``: trigger by trigger over the lists of common users; any data, any cap, any block by itself.
+- ``pairs``: each pair of items once, from its rarer item, with |Iu ∩ Iv| of all pairs of users in memory;
+  for a whole table without a user cap. Gives the bytes of ``walk``.
+- ``complement``: from the users that two items do not share; for nearly full matrices.
+
+All are exact. The path follows from the clicks, the options and the memory budget, and is reported.
+"""
+
+from typing import Literal
+
+import numpy as np
+
+from models.swing.click_index import ClickIndex
+from models.swing.config import SwingConfig
+from models.swing.memory import budget_left
+
+Path = Literal["walk", "pairs", "complement"]
+
+LEAST_SHARED = (
+    0.25  # of pairs of users by shared items: with fewer, clearing the array costs more than it saves
+)
+LEAST_DENSITY = 0.75  # where as many users are missing from two items as they share
+MOST_COMPLEMENT_USERS = 4096
+MOST_PAIR_BYTES = 1 << 30
+BYTES_PER_PAIR = 48
+"""A pair of items as it is scored (16) and in both its rows (32)."""
+
+
+def path_of_blocks(index: ClickIndex, config: SwingConfig) -> Path:
+    """Give the path for blocks by themselves; the same wherever they are scored."""
+    n_cells = index.n_users * index.n_items
+    if (
+        0 < index.n_users <= MOST_COMPLEMENT_USERS
+        and len(index.user_items) >= LEAST_DENSITY * n_cells > 0
+        and index.n_items_capped == 0
+        and not config.include_self_pairs
+    ):
+        return "complement"
+    return "walk"
+
+
+def path_of_table(index: ClickIndex, config: SwingConfig) -> Path:
+    """Give the path for the whole table in one process."""
+    path = path_of_blocks(index, config)
+    is_symmetric = index.n_items_capped == 0 and not config.include_self_pairs
+    n_items_of = np.diff(index.user_starts)
+    if path == "walk" and is_symmetric and 0 < np.max(n_items_of, initial=0) < 1 << 16:
+        left = budget_left(index.n_bytes, config)
+        most = MOST_PAIR_BYTES if left is None else min(left, MOST_PAIR_BYTES)
+        n_shared = np.sum(np.diff(index.item_starts) ** 2)
+        if n_shared >= LEAST_SHARED * index.n_users**2 and pair_bytes(index) <= most:
+            return "pairs"
+    return path
+
+
+def pair_bytes(index: ClickIndex) -> int:
+    """Bound the memory of the path ``pairs``."""
+    return index.n_users**2 + BYTES_PER_PAIR * most_item_pairs(index)
+
+
+def most_item_pairs(index: ClickIndex) -> int:
+    """Bound the number of pairs of items with two common users, each of which has both items."""
+    n_items_of = np.diff(index.user_starts)
+    return int(min(index.n_items * (index.n_items - 1) // 2, np.sum(n_items_of * (n_items_of - 1)) // 4))
