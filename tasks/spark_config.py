@@ -18,8 +18,8 @@ class SparkConfig(BaseModel):
         description="Spark's own properties by name, e.g. spark.executor.memory; they win over ours.",
     )
     broadcast_bytes: int = Field(
-        4 * GIB,
+        2 * GIB,
         ge=0,
-        description="Swing: clicks up to this size, as lists both ways, go whole to every worker; larger ones"
-        " are cut, each worker getting what its triggers need.",
+        description="Swing: an index of the clicks up to this size goes whole to every worker process; of a"
+        " larger one a worker gets what its triggers need.",
     )
