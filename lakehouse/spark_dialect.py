@@ -23,9 +23,10 @@ from sqlglot.dialects.spark import Spark
 KNOWN = (
     *(exp.Abs, exp.And, exp.ArgMax, exp.ArgMin, exp.Array, exp.ArrayAgg, exp.ArrayContains),
     *(exp.ArrayDistinct, exp.ArraySort, exp.Case, exp.Cast, exp.Coalesce, exp.Concat, exp.Contains),
-    *(exp.Count, exp.DateDiff, exp.DenseRank, exp.Explode, exp.If, exp.IsInf, exp.IsNan, exp.Lag),
-    *(exp.Length, exp.MD5, exp.Max, exp.Min, exp.Or, exp.RegexpFullMatch, exp.RegexpLike),
-    *(exp.RowNumber, exp.Sum, exp.Transform, exp.TryCast),
+    *(exp.Count, exp.DateDiff, exp.DenseRank, exp.Explode, exp.Extract, exp.Floor, exp.If, exp.IsInf),
+    *(exp.IsNan, exp.Lag, exp.Length, exp.Log, exp.MD5, exp.Max, exp.Min, exp.Or, exp.Pad, exp.Pow),
+    *(exp.RegexpFullMatch, exp.RegexpLike, exp.RowNumber, exp.SplitPart, exp.StrPosition),
+    *(exp.Substring, exp.Sum, exp.Transform, exp.TryCast),
 )
 KNOWN_BY_NAME = ("generate_subscripts", "isfinite", "to_json")
 INFINITE = "double('Infinity')"
@@ -222,6 +223,16 @@ def _full_match(node: exp.RegexpFullMatch, _: SparkQuery) -> exp.Expression:
     return exp.RegexpLike(this=node.this, expression=whole)
 
 
+def _log2(node: exp.Log, query: SparkQuery) -> exp.Expression:
+    """Leave log2 to DuckDB too: Java's may fall short of the whole number at a power of two."""
+    columns = list(node.expression.find_all(exp.Column)) if node.expression else []
+    if node.this != exp.Literal.number(2) or len(columns) != 1:
+        raise NoEqual("of logarithms Spark has log2, of one column")
+    column = columns[0].copy()
+    columns[0].replace(exp.column("value"))
+    return _shim(query, f"log2({_sql(node.expression)})", exp.DataType.build("double"), column)
+
+
 def _cast(node: exp.Cast, query: SparkQuery) -> exp.Expression:
     """Leave text, and casts that may fail, to DuckDB."""
     if isinstance(node, exp.TryCast):
@@ -265,6 +276,7 @@ _RULES = {
     exp.IsInf: _is_infinite,
     exp.DateDiff: _seconds_begun,
     exp.RegexpFullMatch: _full_match,
+    exp.Log: _log2,
     exp.Cast: _cast,
     exp.Anonymous: _by_name,
 }

@@ -105,6 +105,15 @@ def items(n: int = N_ITEMS) -> pa.Table:
     return of_day(tables.ITEM_SNAPSHOT, columns)
 
 
+def priced() -> pa.Table:
+    """Items whose prices lie at powers of two less one, and just beside them."""
+    at = np.array([np.float32(2.0**power - 1) for power in range(N_ITEMS // 3)])
+    beside = [np.nextafter(at, np.float32(way)) for way in (0, np.inf)]
+    rows = items()
+    prices = pa.array(np.stack([at, *beside], axis=1).reshape(-1), pa.float32())
+    return rows.set_column(rows.schema.get_field_index("price"), "price", prices)
+
+
 def indexed(n: int) -> pa.Table:
     index = np.arange(1, n + 1, dtype=np.int32)
     return of_day(
@@ -182,6 +191,8 @@ CASES: dict[str, list[Callable[[], Case]]] = {
     "marts/evaluation_user": [lambda: evaluated(100), lambda: evaluated(9)],
     "marts/increc_sample": [lambda: ({"target_group": target_groups()}, {"day": DAY})],
     "marts/indexed_item": [lambda: ({"item_index": indexed(40), "item": items()}, {"day": DAY})],
+    "marts/input_share": [lambda: ({"exposure": repeated(), "item": priced()}, {})],
+    "marts/profile_share": [lambda: ({"exposure": repeated(), "user": users()}, {})],
     "marts/item_index": [lambda: index_of(20), lambda: index_of(0)],
     "marts/request": [lambda: requests(True), lambda: requests(False)],
     "marts/request_history": [request_histories],
