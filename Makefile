@@ -20,7 +20,7 @@ STATE := TRIBUTARY_VAR="$(VAR)" $(if $(SOURCE),TRIBUTARY_SOURCE__PRESET="$(SOURC
 SERVICES := $(VAR)/services/environment.sh
 STATE := $(if $(wildcard $(SERVICES)),. "$(SERVICES)" && )env $(STATE)
 
-.PHONY: help run summary up down status backfill publish rollback approve audit test test-faults lint clean
+.PHONY: help run summary truncation-study up down status backfill publish rollback approve audit test test-faults lint clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,10 @@ run: .venv/run  ## Days of logs through the real DAG: SOURCE= DATA= FROM= TO= VA
 
 summary: .venv/run  ## The last run's table again, or all figures at one K with intervals: VAR= [K=]
 	@$(STATE) $(BIN)/python -m tasks.summary $(if $(K),--k "$(K)")
+
+truncation-study: .venv/run  ## Hit rate and candidates against T, on days that `make run` has filled: DAY= | FROM= TO= [T=50,100] VAR=
+	@$(STATE) $(BIN)/python -m tasks.truncation $(if $(DAY),--day "$(DAY)") $(if $(FROM),--from "$(FROM)") \
+		$(if $(TO),--to "$(TO)") $(if $(T),--truncations "$(T)")
 
 up: .venv/deploy  ## Start PostgreSQL, Redis, MLflow and Airflow as local processes: VAR= [SOURCE= DATA=]
 	@$(STATE) $(BIN)/python -m services.up

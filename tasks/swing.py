@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from lakehouse import tables
 from lakehouse.store import Lakehouse
-from models.swing import I2IBlocks, SwingReport, iter_i2i_blocks
+from models.swing import I2IBlocks, SwingConfig, SwingReport, iter_i2i_blocks
 from models.swing.on_spark import SparkI2IBlocks, iter_i2i_blocks_on_spark
 from tasks.days import ONE_DAY, ingested, source_first_day
 from tasks.histories import read_window_clicks
@@ -37,7 +37,7 @@ def rebuild_swing_index(day: date, settings: Settings) -> SwingReport:
 
 def _rebuild(lakehouse: Lakehouse, day: date, settings: Settings) -> SwingReport:
     clicks = read_window_clicks(lakehouse, day, settings).select(["user_id", "item_id", "event_time"])
-    blocks = _score(clicks, settings)
+    blocks = i2i_blocks(clicks, settings.swing, settings)
     del clicks
     lakehouse.replace_by_batches(
         tables.I2I_TABLE,
@@ -48,10 +48,9 @@ def _rebuild(lakehouse: Lakehouse, day: date, settings: Settings) -> SwingReport
     return blocks.report
 
 
-def _score(clicks: pa.Table, settings: Settings) -> I2IBlocks | SparkI2IBlocks:
+def i2i_blocks(clicks: pa.Table, config: SwingConfig, settings: Settings) -> I2IBlocks | SparkI2IBlocks:
+    """Give the rows of the i2i table of these clicks, block by block, from the engine that is set."""
     spark = spark_session(settings)
     if spark is None:
-        return iter_i2i_blocks(clicks, settings.swing)
-    return iter_i2i_blocks_on_spark(
-        clicks, settings.swing, spark, broadcast_bytes=settings.spark.broadcast_bytes
-    )
+        return iter_i2i_blocks(clicks, config)
+    return iter_i2i_blocks_on_spark(clicks, config, spark, broadcast_bytes=settings.spark.broadcast_bytes)

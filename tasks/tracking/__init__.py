@@ -10,6 +10,7 @@ from tasks.tracking.downloads import download_release
 from tasks.tracking.origin import LoggedOrigin, find_origin
 from tasks.tracking.registry import force, note_promotion, register_version, set_challenger, set_champion
 from tasks.tracking.runs import LoggedDay, log_day
+from tasks.tracking.studies import LoggedStudy, log_study
 from tasks.tracking.versions import (
     ChampionMove,
     ReleaseVersion,
@@ -26,6 +27,7 @@ __all__ = [
     "ChampionMove",
     "LoggedDay",
     "LoggedOrigin",
+    "LoggedStudy",
     "ReleaseVersion",
     "TrackingUnavailable",
     "UnknownVersion",
@@ -40,6 +42,7 @@ __all__ = [
     "has_store",
     "list_releases",
     "log_day",
+    "log_study",
     "note_promotion",
     "register_alias_webhook",
     "register_version",
