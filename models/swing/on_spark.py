@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 BLOCKS_PER_SLOT = 16
-ROWS_PER_WAVE = 1 << 23
+# Of a wave: starting a task costs about 0.1 s of CPU, so a task scores several blocks.
+TASKS_PER_SLOT = 2
+ROWS_PER_WAVE = 1 << 24
 CUT_PATH = "walk"
 USERS_PER_BATCH = 1 << 12
 MEMBER = "block long, user long, weight double, items array<int>"
@@ -97,9 +99,16 @@ class SparkI2IBlocks:
 
     def _waves(self) -> list[range]:
         """Cut the blocks into waves of bounded rows that keep every slot busy."""
-        config, blocks = self._plan.config, self._plan.blocks
-        most = [(block.last - block.first) * min(config.truncation, self._index.n_items) for block in blocks]
-        running = np.cumsum([0, *most])
+        blocks = self._plan.blocks
+        if not blocks:
+            return []
+        # the compiler's import takes longer than a whole small index: only those who build one pay for it
+        from models.swing.walk import estimate_triggers
+
+        config = self._plan.config
+        least_users = 1 if config.include_self_pairs else 2
+        _, _, n_rows = estimate_triggers(self._index.lists, config.truncation, least_users)
+        running = np.concatenate(([0], np.cumsum(n_rows)))[[0, *(block.last for block in blocks)]]
         waves, first = [], 0
         while first < len(blocks):
             last = int(np.searchsorted(running, running[first] + ROWS_PER_WAVE, side="right")) - 1
@@ -112,7 +121,8 @@ class SparkI2IBlocks:
         shared = self._spark.sparkContext.broadcast((self._index.arrays(), self._plan))
 
         def score(wave: range) -> list[bytes]:
-            blocks = self._spark.range(wave.start, wave.stop, numPartitions=len(wave))
+            n_tasks = min(len(wave), self._n_slots * TASKS_PER_SLOT)
+            blocks = self._spark.range(wave.start, wave.stop, numPartitions=n_tasks)
             return _in_order(blocks.mapInArrow(partial(_score_blocks, shared), SCORED))
 
         return score
