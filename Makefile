@@ -20,7 +20,8 @@ STATE := TRIBUTARY_VAR="$(VAR)" $(if $(SOURCE),TRIBUTARY_SOURCE__PRESET="$(SOURC
 SERVICES := $(VAR)/services/environment.sh
 STATE := $(if $(wildcard $(SERVICES)),. "$(SERVICES)" && )env $(STATE)
 
-.PHONY: help run summary truncation-study up down status backfill publish rollback approve audit test test-faults lint clean
+.PHONY: help run summary truncation-study up down status backfill publish rollback approve audit bench bench-env \
+	test test-faults lint clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -76,6 +77,18 @@ approve: .venv/run  ## Make the challenger the champion and serve it: VAR= [VERS
 	@$(STATE) $(BIN)/python -m tasks.serve approve $(if $(VERSION),--version "$(VERSION)") \
 		$(if $(REASON),--reason "$(REASON)") $(if $(FORCE),--force "$(FORCE)")
 
+.venv-bench/peers: Makefile
+	@echo "Installing the peers of the benchmarks into .venv-bench"
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/pip install -qq implicit==0.7.3 recfarm==0.2.1 scipy==1.17.1
+	@touch $@
+
+bench-env: .venv-bench/peers  ## The environment of the benchmarks' peers
+
+bench: .venv/run bench-env  ## Swing beside its peers: [KUAIRAND=folder] [SHAPES=134k,1M,taobao_small]
+	@$(BIN)/python -m benchmarks.swing $(if $(KUAIRAND),--kuairand "$(KUAIRAND)") \
+		$(if $(SHAPES),--shapes "$(SHAPES)")
+
 audit: .venv/dev  ## Known vulnerabilities of the installed packages
 	@timeout 120 $(BIN)/pip-audit --progress-spinner off --skip-editable > .pip-audit.log 2>&1; status=$$?; \
 		grep -c "could not be audited" .pip-audit.log | sed 's/^/audit: packages that could not be looked up: /'; \
@@ -95,4 +108,4 @@ test-faults: .venv/dev  ## Inject every fault, with a table of counts; the slow 
 	$(BIN)/pytest --ignore tests/faults -m slow
 
 clean:  ## Remove the environment and caches; the state folder stays
-	rm -rf .venv .pip-audit.log build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .pip-audit.log build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -58,12 +58,18 @@ class I2IBlocks:
         self._config = config
         self._index: ClickIndex | None = index_clicks(clicks, config)
         self._blocks = plan_blocks(self._index, config)
+        self._path = path_of_table(self._index, config)
         self._report: SwingReport | None = None
 
     @property
     def schema(self) -> pa.Schema:
         """The schema of every batch."""
         return I2I_SCHEMA
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of batches."""
+        return len(self._blocks)
 
     @property
     def report(self) -> SwingReport:
@@ -77,8 +83,7 @@ class I2IBlocks:
         index, config, self._index = self._index, self._config, None
         if index is None:
             raise RuntimeError("the blocks of a Swing index can be read once")
-        path = path_of_table(index, config)
-        scorer = TableScorer(index, config) if path == "pairs" else BlockScorer(index, config)
+        scorer = TableScorer(index, config) if self._path == "pairs" else BlockScorer(index, config)
         counts = TargetCounts()
         for rows in iterate_in_threads(
             scorer.rows, self._blocks, n_threads=config.n_threads, n_ahead=BLOCKS_AHEAD
@@ -89,7 +94,7 @@ class I2IBlocks:
             index,
             counts,
             config,
-            path=path,
+            path=self._path,
             n_blocks=len(self._blocks),
             seconds=time.perf_counter() - self._started,
         )

@@ -45,8 +45,7 @@ def number_clicks(clicks: Clicks, config: SwingConfig) -> NumberedClicks:
     """
     from models.swing.ids import IdNumbers
 
-    if isinstance(clicks, pa.Table):
-        check_clicks(clicks.num_rows, 0, config)
+    check_clicks(clicks.num_rows if isinstance(clicks, pa.Table) else 0, 0, config)
     is_timed = config.max_items_per_user is not None
     users, items = IdNumbers(), IdNumbers()
     user, item, time = [], [], []

@@ -15,7 +15,7 @@ import numpy as np
 
 from models.swing.click_index import ClickIndex
 from models.swing.config import SwingConfig
-from models.swing.memory import budget_left
+from models.swing.memory import FIXED, budget_left, require
 
 Path = Literal["walk", "pairs", "complement"]
 
@@ -43,8 +43,21 @@ def path_of_blocks(index: ClickIndex, config: SwingConfig) -> Path:
 
 
 def path_of_table(index: ClickIndex, config: SwingConfig) -> Path:
-    """Give the path for the whole table in one process."""
+    """
+    Give the path for the whole table in one process.
+
+    Raises:
+        BudgetTooSmall: the clicks are nearly full, and ``complement`` does not fit.
+    """
     path = path_of_blocks(index, config)
+    if path == "complement":
+        n_missing = index.n_users * index.n_items - len(index.user_items)
+        n_bytes = 8 * index.n_users**2 + 8 * n_missing
+        require(
+            FIXED + index.n_bytes + n_bytes,
+            f"to score {index.n_items} triggers that nearly all share",
+            config,
+        )
     is_symmetric = index.n_items_capped == 0 and not config.include_self_pairs
     n_items_of = np.diff(index.user_starts)
     if path == "walk" and is_symmetric and 0 < np.max(n_items_of, initial=0) < 1 << 16:
