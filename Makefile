@@ -24,7 +24,7 @@ STATE := $(if $(wildcard $(SERVICES)),. "$(SERVICES)" && )env $(STATE)
 	test test-faults lint clean
 
 help:  ## List the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 .venv/run: pyproject.toml
 	@echo "Installing the environment into .venv: a few minutes, once"

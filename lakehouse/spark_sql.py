@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
-from lakehouse.spark_dialect import Shim, SparkQuery
+from lakehouse.spark_rules import Shim, SparkQuery
 from lakehouse.store import DAY, Relation
 
 if TYPE_CHECKING:
