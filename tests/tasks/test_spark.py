@@ -98,3 +98,17 @@ def test_master_that_is_none_is_told(tmp_path: Path) -> None:
 
 def test_missing_spark_is_a_mistake_of_the_settings() -> None:
     assert issubclass(SparkMissing, ValueError)
+
+
+def test_checks_of_data_still_run_in_a_process_of_their_own() -> None:
+    """Great Expectations finds pyspark and imports Spark Connect, which can end such a process with 0."""
+    program = "import tasks.validate; print('validates')"
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert ended.stdout.split() == ["validates"]
