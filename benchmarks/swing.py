@@ -26,8 +26,9 @@ from benchmarks.swing_clicks import SHAPES, click_table
 REPOSITORY = Path(__file__).resolve().parents[1]
 PEERS_PYTHON = REPOSITORY / ".venv-bench" / "bin" / "python"
 RATIO_SHAPE = "134k"
-MOST_CLICKS_OF_RECFARM = 2_000_000  # it clears an array of all items for each item
+MOST_CLICKS_OF_RECFARM = 500_000  # it clears an array of all items for each item
 MOST_CLICKS_OF_FLINK = 500_000
+MOST_CLICKS_OF_IMPLICIT = 2_000_000  # it holds room for T rows of each item
 KUAIRAND_LOG = "data/log_standard_4_22_to_5_08_pure.csv"
 COLUMNS = ("clicks", "users", "items", "method", "seconds", "CPU s", "peak MiB", "rows", "us CPU/click", "x")
 
@@ -123,7 +124,8 @@ def _peers(clicks: Path, arguments: argparse.Namespace) -> dict[str, list[str]]:
         script = [str(PEERS_PYTHON), str(REPOSITORY / "benchmarks" / "swing_peers.py")]
         if n_clicks <= MOST_CLICKS_OF_RECFARM:
             peers["recfarm"] = [*script, "recfarm", str(clicks), "1.0", *sizes]
-        peers["implicit"] = [*script, "implicit", str(clicks), "1.0", *sizes]
+        if n_clicks <= MOST_CLICKS_OF_IMPLICIT:
+            peers["implicit"] = [*script, "implicit", str(clicks), "1.0", *sizes]
     if arguments.flink_jars and n_clicks <= MOST_CLICKS_OF_FLINK:
         flink = [sys.executable, "-m", "benchmarks.swing_flink", arguments.flink_jars, str(clicks)]
         peers["flink-ml"] = [*flink, *sizes]

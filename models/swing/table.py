@@ -12,7 +12,7 @@ from models.swing.plan import TriggerBlock
 from models.swing.rows import as_rows, pair_weights
 from models.threads import map_in_threads, thread_count
 
-PIECES_PER_THREAD = 16
+PIECES_PER_THREAD = 4  # few: each piece touches scratch memory of its own
 
 
 class TableScorer:
