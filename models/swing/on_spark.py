@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from models.swing.click_index import ClickIndex, identity, index_clicks
 from models.swing.clicks import Clicks
@@ -197,7 +198,8 @@ def _members(shared, wave: range, batches: Iterable[pa.RecordBatch]) -> Iterator
         block = np.searchsorted(edges, items.flatten().to_numpy(), side="right") - 1
         row = np.repeat(np.arange(batch.num_rows), items.value_lengths().to_numpy())
         is_in_wave = (block >= wave.start) & (block < wave.stop)
-        pairs = np.unique(row[is_in_wave] * len(edges) + block[is_in_wave])
+        pairs = row[is_in_wave] * len(edges) + block[is_in_wave]
+        pairs = pairs[np.diff(pairs, prepend=-1) > 0]  # they ascend, as a user's items do
         members = batch.take(pa.array(pairs // len(edges)))
         yield pa.record_batch(
             [pa.array(pairs % len(edges)), *members.columns], ["block", *members.schema.names]
@@ -223,16 +225,16 @@ def _index_of(
     """
     from models.swing.csr import keep_first, transpose
 
-    members = members.sort_by("user").combine_chunks()
-    lists = (
-        members["items"].combine_chunks()
-        if isinstance(members["items"], pa.ChunkedArray)
-        else members["items"]
-    )
-    codes, user_items = np.unique(lists.flatten().to_numpy(), return_inverse=True)
-    starts = np.concatenate(([0], np.cumsum(lists.value_lengths().to_numpy()))).astype(np.int64)
-    user_items = user_items.astype(np.uint32)
-    by_item = transpose(starts, user_items, identity(len(lists)), identity(len(codes)), len(codes))
+    members = members.sort_by("user")
+    items = pc.list_flatten(members["items"]).to_numpy()
+    is_here = np.zeros(len(item_ids), bool)
+    is_here[items] = True
+    codes = np.flatnonzero(is_here)
+    user_items = (np.cumsum(is_here, dtype=np.uint32) - 1)[items]
+    starts = np.concatenate(([0], np.cumsum(pc.list_value_length(members["items"]).to_numpy())))
+    starts = starts.astype(np.int64)
+    n_users = members.num_rows
+    by_item = transpose(starts, user_items, identity(n_users), identity(len(codes)), len(codes))
     if config.max_users_per_item is not None:
         by_item = keep_first(*by_item, config.max_users_per_item)
     index = ClickIndex(
