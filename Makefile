@@ -8,7 +8,7 @@ VAR ?= var
 
 # What a person gives reaches the recipes as variables of the environment, letter by letter: neither make nor
 # a shell reads into it.
-GIVEN := SOURCE DATA FROM TO VAR K REPROCESS VERSION REASON FORCE KUAIRAND SHAPES
+GIVEN := SOURCE DATA FROM TO VAR K REPROCESS VERSION REASON FORCE DAY T KUAIRAND SHAPES
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 override VAR := $(or $(value VAR),var)
 export $(GIVEN)
@@ -22,10 +22,11 @@ FOLDER := export TRIBUTARY_VAR="$$VAR"; \
 SERVICES := [ ! -f "$$VAR/services/environment.sh" ] || . "$$VAR/services/environment.sh" || exit 1;
 STATE := $(SERVICES) $(FOLDER)
 
-.PHONY: help run summary up down status backfill publish rollback approve audit bench bench-env test test-faults lint clean
+.PHONY: help run summary truncation-study up down status backfill publish rollback approve audit bench bench-env \
+	test test-faults lint clean
 
 help:  ## List the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 .venv/run: pyproject.toml
 	@echo "Installing the environment into .venv: a few minutes, once"
@@ -48,6 +49,10 @@ run: .venv/run  ## Days of logs through the real DAG: SOURCE= DATA= FROM= TO= VA
 
 summary: .venv/run  ## The last run's table again, or all figures at one K with intervals: VAR= [K=]
 	@$(STATE) $(BIN)/python -m tasks.summary $${K:+--k="$$K"}
+
+truncation-study: .venv/run  ## Hit rate and candidates against T, on days that were run: DAY= | FROM= TO= [T=50,100] VAR=
+	@$(STATE) $(BIN)/python -m tasks.truncation $${DAY:+--day="$$DAY"} $${FROM:+--from="$$FROM"} \
+		$${TO:+--to="$$TO"} $${T:+--truncations="$$T"}
 
 up: .venv/deploy  ## Start PostgreSQL, Redis, MLflow and Airflow as local processes: VAR= [SOURCE= DATA=]
 	@$(STATE) $(BIN)/python -m services.up

@@ -3,12 +3,14 @@ What does one SELECT of ``sql/`` give?
 
 A query is one file with one SELECT, its inputs are the names it selects from, its parameters are ``$name``.
 DuckDB runs it in a session of its own that can read the inputs and nothing else: no other file, no network,
-no extension that is not built in.
+no extension that is not built in. Given a Spark session, DuckDB binds the query over no rows and Spark runs
+it, with the same result (`lakehouse.spark_sql`).
 """
 
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
@@ -17,9 +19,16 @@ from fsspec.implementations.local import LocalFileSystem
 from lakehouse.storage import StorageError
 from lakehouse.store import DAY, Relation
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 SQL_FOLDER = Path(__file__).resolve().parents[1] / "sql"
 # How DuckDB's message starts when it comes from a file system of Python.
 FILESYSTEM_RAISED = "Traceback (most recent call last)"
+# How Spark's message starts when it comes from Python on a worker.
+WORKER_RAISED = "An exception was thrown from the Python worker"
+# What Spark's messages hold when disk, network or cluster failed, which a retry may mend.
+SPARK_FAILED = ("java.io.IOException", "java.net.", "ExecutorLostFailure", "SparkContext was shut down")
 
 
 class SqlError(ValueError):
@@ -34,6 +43,7 @@ def run_sql(
     folder: Path = SQL_FOLDER,
     memory_limit: str | None = None,
     threads: int | None = None,
+    spark: "SparkSession | None" = None,
 ) -> pa.Table:
     """
     Run ``<folder>/<name>.sql`` and give its rows, in the order of its final ``order by``.
@@ -46,6 +56,7 @@ def run_sql(
         memory_limit: e.g. ``"2GB"``; what does not fit goes to temporary files. DuckDB's default with None.
         threads: number of threads; one per core with None. Sums of floats may differ in their last bits
             with more than one.
+        spark: run on this session, whose own configuration then bounds memory and threads.
 
     Returns:
         The columns that the SELECT gives, in DuckDB's types.
@@ -59,11 +70,14 @@ def run_sql(
         raise SqlError(f"no query {name}: there is no file {path}")
     with tempfile.TemporaryDirectory(prefix="tributary-sql-") as spill:
         try:
+            given = inputs if spark is None else {name: _without_rows(rows) for name, rows in inputs.items()}
             with duckdb.connect(config=_configuration(spill, memory_limit, threads)) as session:
-                _close(session, [relation for relation in inputs.values() if isinstance(relation, Relation)])
-                for input_name, rows in inputs.items():
+                _close(session, [relation for relation in given.values() if isinstance(relation, Relation)])
+                for input_name, rows in given.items():
                     _add_input(session, input_name, rows)
-                return _select(session, _one_select(path), parameters)
+                text = _one_select(path)
+                selected = _select(session, text, parameters)
+            return selected if spark is None else _on_spark(text, inputs, parameters, selected.schema, spark)
         except Exception as error:
             kind = StorageError if _is_storage_failure(error) else SqlError
             raise kind(_describe(error, path)) from error
@@ -118,17 +132,38 @@ def _select(session: duckdb.DuckDBPyConnection, text: str, parameters: dict[str,
     return session.sql(text, params=parameters).to_arrow_table()
 
 
+def _without_rows(rows: pa.Table | Relation) -> pa.Table:
+    return rows.schema.empty_table()
+
+
+def _on_spark(
+    text: str,
+    inputs: dict[str, pa.Table | Relation],
+    parameters: dict[str, object] | None,
+    schema: pa.Schema,
+    spark: "SparkSession",
+) -> pa.Table:
+    # these two need packages of the extra `spark`
+    from lakehouse.spark_dialect import translate
+    from lakehouse.spark_sql import run_on_spark
+
+    query = translate(text, {name: rows.schema.names for name, rows in inputs.items()}, parameters or {})
+    return run_on_spark(query, inputs, schema, spark)
+
+
 def _is_storage_failure(error: Exception) -> bool:
     """Tell a failing disk or network, which a retry may mend, from a wrong query and a damaged file."""
+    if any(sign in str(error) for sign in SPARK_FAILED):
+        return "FileNotFoundException" not in str(error)
     if str(error).startswith(FILESYSTEM_RAISED):
         return "FileNotFoundError" not in str(error)
     return isinstance(error, duckdb.IOException) and "No files found" not in str(error)
 
 
 def _describe(error: Exception, path: Path) -> str:
-    """Put DuckDB's message, which quotes the query with a caret, on one line that names file and line."""
+    """Put the engine's message on one line that names the file, and the line that DuckDB quotes."""
     message, _, excerpt = str(error).partition("\n\nLINE ")
-    if message.startswith(FILESYSTEM_RAISED):
+    if message.startswith((FILESYSTEM_RAISED, WORKER_RAISED)):
         message = message.rstrip().rpartition("\n")[2]
     line = f", line {excerpt.split(':')[0]}" if excerpt else ""
     return f"{path}{line}: {' '.join(message.split())}"

@@ -57,7 +57,7 @@ def read_catalogue(lakehouse: Lakehouse, day: date, settings: Settings) -> Catal
     Raises:
         MissingPartition: a table of the day, or the clicks of a day of the window, are not there.
     """
-    items = read_items(lakehouse, day).filter(pc.field("is_available"))
+    items = read_items(lakehouse, day, settings).filter(pc.field("is_available"))
     available = items["item_id"].to_numpy()
     popular = read_popular(lakehouse, day, settings)
     return Catalogue(day, items, lakehouse.read(tables.I2I_TABLE, day), popular[np.isin(popular, available)])

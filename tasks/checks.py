@@ -9,7 +9,7 @@ Which rows of a day are bad by a rule that takes SQL?
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import pyarrow as pa
 
@@ -17,6 +17,9 @@ from lakehouse.sql import SQL_FOLDER, SqlError, run_sql
 from lakehouse.store import Relation
 from lakehouse.tables import TABLES
 from tasks.validation_config import Severity
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 CHECKS = SQL_FOLDER / "checks"
 TRAILING_EXPOSURE = "trailing_exposure"
@@ -71,14 +74,24 @@ def read_checks(folder: Path = CHECKS) -> tuple[Check, ...]:
     return tuple(_read_check(path) for path in sorted(folder.glob("*.sql")))
 
 
-def select_bad_rows(check: Check, inputs: dict[str, Relation], parameters: dict[str, Any]) -> BadRows:
-    """Run one check. That it did not run is kept in ``BadRows.error``: other checks still tell theirs."""
+def select_bad_rows(
+    check: Check,
+    inputs: dict[str, Relation],
+    parameters: dict[str, Any],
+    spark: "SparkSession | None" = None,
+) -> BadRows:
+    """
+    Run one check, on Spark where a session is given.
+
+    That it did not run is kept in ``BadRows.error``: other checks still tell theirs.
+    """
     try:
         rows = run_sql(
             check.name,
             {name: inputs[name] for name in check.inputs},
             {name: parameters[name] for name in check.parameters},
             folder=check.path.parent,
+            spark=spark,
         )
     except SqlError as error:
         return BadRows(check, 0, (), str(error))

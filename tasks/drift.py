@@ -18,6 +18,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,10 @@ from models.drift import Distribution, distribution, mean_norm, neighbour_overla
 from tasks.days import ONE_DAY, ingested, source_first_day, window
 from tasks.records import ALL, COMPARED, ChampionStatus
 from tasks.settings import Settings
+from tasks.spark import spark_session
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 STEP = "drift"
 INPUT = "input"
@@ -63,8 +68,9 @@ def measure_drift(
         for earlier in window(day - ONE_DAY, n_days, first_day)
         if all(lakehouse.commit(table, earlier) for table in COUNTED)
     ]
-    rows = _row_counts(lakehouse, day, before) + _input_shares(lakehouse, day, before)
-    rows += _profile_shares(lakehouse, day, before[-1:])
+    spark = spark_session(settings)
+    rows = _row_counts(lakehouse, day, before) + _input_shares(lakehouse, day, before, spark)
+    rows += _profile_shares(lakehouse, day, before[-1:], spark)
     release, reason = _champion_release(champion, settings)
     if release:
         rows += [row for name, tower in towers.items() for row in _embeddings(name, tower, release)]
@@ -85,7 +91,9 @@ def _row_counts(lakehouse: Lakehouse, day: date, before: list[date]) -> list[dic
     return rows
 
 
-def _input_shares(lakehouse: Lakehouse, day: date, before: list[date]) -> list[dict]:
+def _input_shares(
+    lakehouse: Lakehouse, day: date, before: list[date], spark: "SparkSession | None"
+) -> list[dict]:
     days = [*before, day]
     counted = run_sql(
         "marts/input_share",
@@ -93,6 +101,7 @@ def _input_shares(lakehouse: Lakehouse, day: date, before: list[date]) -> list[d
             "exposure": lakehouse.relation(tables.EXPOSURE, days),
             "item": lakehouse.relation(tables.ITEM_SNAPSHOT, days),
         },
+        spark=spark,
     ).to_pylist()
     rows = _click_rates([row for row in counted if row["feature"] == "scenario"], day)
     for feature, (now, earlier) in _by_feature(counted, day).items():
@@ -101,7 +110,9 @@ def _input_shares(lakehouse: Lakehouse, day: date, before: list[date]) -> list[d
     return rows
 
 
-def _profile_shares(lakehouse: Lakehouse, day: date, before: list[date]) -> list[dict]:
+def _profile_shares(
+    lakehouse: Lakehouse, day: date, before: list[date], spark: "SparkSession | None"
+) -> list[dict]:
     days = [*before, day]
     counted = run_sql(
         "marts/profile_share",
@@ -109,6 +120,7 @@ def _profile_shares(lakehouse: Lakehouse, day: date, before: list[date]) -> list
             "exposure": lakehouse.relation(tables.EXPOSURE, days),
             "user": lakehouse.relation(tables.USER_SNAPSHOT, days),
         },
+        spark=spark,
     ).to_pylist()
     return [
         row

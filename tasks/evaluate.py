@@ -36,6 +36,7 @@ from tasks.gates import WARMING_UP
 from tasks.measures import Measures
 from tasks.records import NO_CHAMPION, ChampionStatus
 from tasks.settings import BASE, Settings
+from tasks.spark import spark_session
 from tasks.train import is_warming_up, read_checkpoint
 
 REFERENCES = ("popularity", "swing")
@@ -77,7 +78,7 @@ def evaluate(day: date, settings: Settings) -> EvaluationReport:
         )
     models = {name: read_checkpoint(lakehouse, day, name) for name in settings.methods}
     catalogue = read_catalogue(lakehouse, day - ONE_DAY, settings)
-    behaviour = _read_behaviour(lakehouse, day, catalogue, settings)
+    behaviour = read_behaviour(lakehouse, day, catalogue, settings)
     measures = Measures(settings.evaluation)
 
     depth = 2 * max(settings.evaluation.ks) + settings.samples.retrieved_per_user
@@ -139,7 +140,8 @@ def _add_champion(
     measures.add_hit_rates("champion_as_served", served, behaviour.targets, {})
 
 
-def _read_behaviour(lakehouse: Lakehouse, day: date, catalogue: Catalogue, settings: Settings) -> Behaviour:
+def read_behaviour(lakehouse: Lakehouse, day: date, catalogue: Catalogue, settings: Settings) -> Behaviour:
+    """Read what the users of ``day`` did, with their histories as of the end of the day before."""
     rows = run_sql(
         "marts/evaluation_user",
         {
@@ -155,6 +157,7 @@ def _read_behaviour(lakehouse: Lakehouse, day: date, catalogue: Catalogue, setti
             "max_users": settings.evaluation.max_users,
             "seed": settings.evaluation.seed,
         },
+        spark=spark_session(settings),
     )
 
     def ids(column: str) -> pa.ListArray:

@@ -1,4 +1,4 @@
-"""Figures of a day: Hit@K curves with their intervals, and loss curves."""
+"""Figures of a day: Hit@K curves with their intervals, and loss curves; and of a truncation study."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from tasks.records import DayRecord
 from tasks.review import HIT_RATE
+from tasks.study import Study
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; black comes last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
@@ -105,6 +106,31 @@ def loss_figure(method: str, losses: Mapping[str, Sequence[float]]) -> Figure:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set(xlabel="epoch", ylabel="loss", title=f"{method}: training loss")
         _legend_by_value(axes)
+    return figure
+
+
+def truncation_figure(study: Study) -> Figure:
+    """Draw the Hit rate with its 95% interval and the mean number of candidates over T (PI2I Fig. 4)."""
+    with rc_context(STYLE):
+        figure, axes = _empty_figure()
+        ts = [step.truncation for step in study.steps]
+        rates = [step.hit_rate for step in study.steps]
+        axes.plot(ts, [rate.value for rate in rates], color=COLOURS[0], marker="o", markersize=3.5)
+        axes.fill_between(
+            ts, [rate.low for rate in rates], [rate.high for rate in rates], color=COLOURS[0], alpha=0.12
+        )
+        axes.set_ylim(bottom=0)
+        axes.set(xlabel="truncation T", title=f"Truncation study, {study.days}")
+        axes.set_ylabel("Hit rate of all candidates, 95% intervals", color=COLOURS[0])
+        others = axes.twinx()
+        candidates = [step.mean_candidates for step in study.steps]
+        others.plot(ts, candidates, "--", color=COLOURS[1], marker="s", markersize=3.5)
+        others.set_ylim(bottom=0)
+        others.set_ylabel("mean candidates per user", color=COLOURS[1])
+        others.grid(False)
+        others.spines["right"].set_visible(True)
+        if study.saturated_at is not None:
+            axes.axvline(study.saturated_at, color="#444444", linewidth=1, linestyle=":")
     return figure
 
 

@@ -10,6 +10,7 @@ from lakehouse.sql import run_sql
 from lakehouse.store import Lakehouse
 from tasks.days import ONE_DAY, ingested, source_first_day, start_of, window
 from tasks.settings import Settings
+from tasks.spark import spark_session
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,17 @@ def build_histories(day: date, settings: Settings) -> HistoryReport:
     first_day = source_first_day(ingested(lakehouse, day))
     if day == first_day:
         _write_histories(lakehouse, day - ONE_DAY, settings)
-        _write_item_index(lakehouse, day - ONE_DAY, tables.ITEM_INDEX.schema.empty_table())
-    clicks = run_sql("marts/click", {"exposure": lakehouse.relation(tables.EXPOSURE, [day])}, {"day": day})
+        _write_item_index(lakehouse, day - ONE_DAY, tables.ITEM_INDEX.schema.empty_table(), settings)
+    clicks = run_sql(
+        "marts/click",
+        {"exposure": lakehouse.relation(tables.EXPOSURE, [day])},
+        {"day": day},
+        spark=spark_session(settings),
+    )
     n_clicks = lakehouse.replace(tables.CLICK, day, clicks).n_rows
     n_users = _write_histories(lakehouse, day, settings)
     yesterday = lakehouse.read(tables.ITEM_INDEX, day - ONE_DAY)
-    n_items = _write_item_index(lakehouse, day, yesterday)
+    n_items = _write_item_index(lakehouse, day, yesterday, settings)
     return HistoryReport(n_clicks, n_users, n_items, n_items - yesterday.num_rows)
 
 
@@ -70,6 +76,7 @@ def read_window_clicks(lakehouse: Lakehouse, day: date, settings: Settings) -> p
             "last_day": day,
             "window_start": start_of(first_of_window, exposure.meta["timezone"]),
         },
+        spark=spark_session(settings),
     )
 
 
@@ -78,11 +85,12 @@ def _write_histories(lakehouse: Lakehouse, day: date, settings: Settings) -> int
         "marts/user_history",
         {"window_click": read_window_clicks(lakehouse, day, settings)},
         {"history_length": settings.history_length},
+        spark=spark_session(settings),
     )
     return lakehouse.replace(tables.USER_HISTORY, day, histories).n_rows
 
 
-def _write_item_index(lakehouse: Lakehouse, day: date, yesterday: pa.Table) -> int:
+def _write_item_index(lakehouse: Lakehouse, day: date, yesterday: pa.Table, settings: Settings) -> int:
     item_index = run_sql(
         "marts/item_index",
         {
@@ -96,6 +104,7 @@ def _write_item_index(lakehouse: Lakehouse, day: date, yesterday: pa.Table) -> i
             ),
         },
         {"day": day},
+        spark=spark_session(settings),
     )
     return lakehouse.replace(tables.ITEM_INDEX, day, item_index).n_rows
 

@@ -20,6 +20,7 @@ from lakehouse.sources.source import notes_of, require_day
 from lakehouse.sql import run_sql
 from lakehouse.store import Lakehouse
 from tasks.days import start_of
+from tasks.spark import EngineSettings, spark_session
 
 # An event may be this much older than its log date: a log's partitions are cut by arrival.
 EARLY = timedelta(hours=1)
@@ -33,7 +34,7 @@ class BadSource(ValueError):
     """Too many of a day's source rows are refused; the message names table, share and reasons."""
 
 
-class IngestSettings(Protocol):
+class IngestSettings(EngineSettings, Protocol):
     """The settings that ingestion reads."""
 
     lakehouse_root: str
@@ -107,7 +108,7 @@ def ingest_logs(day: date, settings: IngestSettings) -> IngestReport:
         day == source.first_day or lakehouse.commit(tables.INITIAL_HISTORY, source.first_day) is None
     ):
         planned.insert(0, (tables.INITIAL_HISTORY, source.first_day))
-    staged = [_stage(source, table, at) for table, at in planned]
+    staged = [_stage(source, table, at, settings) for table, at in planned]
 
     for each in staged:
         lakehouse.replace(tables.quarantine(each.table), each.day, each.refused)
@@ -138,7 +139,7 @@ def _refuse_another_source(lakehouse: Lakehouse, source: Source) -> None:
         )
 
 
-def _stage(source: Source, table: tables.Table, day: date) -> Staged:
+def _stage(source: Source, table: tables.Table, day: date, settings: IngestSettings) -> Staged:
     rows = source.read(table.name, day)
     if rows.num_rows == 0 and table not in MAY_BE_EMPTY:
         raise SourceError(
@@ -146,7 +147,10 @@ def _stage(source: Source, table: tables.Table, day: date) -> Staged:
             f"{source.first_day} to {source.last_day}: look for a missing or shortened file"
         )
     staged = run_sql(
-        f"staging/{table.name}", {"source_rows": _complete(table, rows)}, _parameters(source, table, day)
+        f"staging/{table.name}",
+        {"source_rows": _complete(table, rows)},
+        _parameters(source, table, day),
+        spark=spark_session(settings),
     )
     is_good = pc.is_null(staged["reject_reason"])
     good = staged.filter(is_good).select(table.schema.names)

@@ -22,6 +22,7 @@ from lakehouse.sources import open_source
 from tasks.days import day_range
 from tasks.prepare import list_missing_days
 from tasks.settings import REPOSITORY, Settings, load_settings
+from tasks.spark import require_spark
 from tasks.summary import print_summary, write_summary
 
 DEFAULT_N_DAYS = 3
@@ -44,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings()
         refuse_services(settings)
+        require_spark(settings)
         days = choose_days(settings, options.first, options.last)
         run_days(days, settings)
     except (ValueError, LookupError, OSError, RunFailed) as error:

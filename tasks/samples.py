@@ -20,6 +20,7 @@ from models.item_to_item import retrieve_by_items
 from models.popularity import rank_popular, retrieve_popular
 from tasks.days import ONE_DAY, ingested, source_first_day, window
 from tasks.settings import Settings
+from tasks.spark import spark_session
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,14 @@ def construct_samples(day: date, settings: Settings) -> SampleReport:
             "click": lakehouse.relation(tables.CLICK, [day]),
         },
         {"day": day},
+        spark=spark_session(settings),
     )
     n_requests = lakehouse.replace(tables.TARGET_GROUP, day, target_groups).n_rows
     samples = run_sql(
         "marts/increc_sample",
         {"target_group": lakehouse.relation(tables.TARGET_GROUP, [day])},
         {"day": day},
+        spark=spark_session(settings),
     )
     is_warming_up = i2i_table.num_rows == 0
     if is_warming_up:
@@ -117,6 +120,7 @@ def _read_requests(lakehouse: Lakehouse, day: date, primary_scenario: str, setti
             "primary_scenario": primary_scenario,
             "visit_gap_seconds": settings.samples.visit_gap_seconds,
         },
+        spark=spark_session(settings),
     )
     return run_sql(
         "marts/request_history",
@@ -126,4 +130,5 @@ def _read_requests(lakehouse: Lakehouse, day: date, primary_scenario: str, setti
             "click": lakehouse.relation(tables.CLICK, [day]),
         },
         {"day": day, "yesterday": day - ONE_DAY, "history_length": settings.history_length},
+        spark=spark_session(settings),
     )

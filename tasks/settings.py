@@ -21,6 +21,7 @@ from models.swing import SwingConfig
 from tasks.alerts_config import AlertsConfig
 from tasks.retention_config import RetentionConfig
 from tasks.services_config import ServicesConfig
+from tasks.spark_config import SparkConfig
 from tasks.validation_config import ValidationConfig
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -113,6 +114,10 @@ class Settings(BaseSettings):
     )
     retention: RetentionConfig = Field(default_factory=RetentionConfig, description="What is kept, how long.")
     services: ServicesConfig = Field(default_factory=ServicesConfig, description="Services beside the tasks.")
+    engine: Literal["duckdb", "spark"] = Field(
+        "duckdb", description="What runs sql/ and Swing: this process, or Spark, with the same results."
+    )
+    spark: SparkConfig = Field(default_factory=SparkConfig, description="The session of engine = spark.")
 
     n_threads: int = Field(2, ge=1, le=1024, description="Threads of one task.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the towers train.")

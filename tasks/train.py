@@ -16,6 +16,7 @@ from models.increc.model import TrainedModel
 from models.increc.training import train as train_towers
 from tasks.days import ONE_DAY, ingested, source_first_day, window
 from tasks.settings import Settings
+from tasks.spark import spark_session
 
 
 class UnknownMethod(LookupError):
@@ -59,7 +60,7 @@ def train(day: date, method: str, settings: Settings) -> TrainReport:
     samples = lakehouse.read_days(tables.INCREC_SAMPLE, days)
     model, report = train_towers(
         samples,
-        read_items(lakehouse, day - ONE_DAY),
+        read_items(lakehouse, day - ONE_DAY, settings),
         lakehouse.read(tables.USER_SNAPSHOT, day - ONE_DAY),
         config,
         initial=initial,
@@ -100,7 +101,7 @@ def read_checkpoint_files(lakehouse: Lakehouse, day: date, method: str) -> dict[
     return dict(zip(rows["name"].to_pylist(), rows["content"].to_pylist(), strict=True))
 
 
-def read_items(lakehouse: Lakehouse, day: date) -> pa.Table:
+def read_items(lakehouse: Lakehouse, day: date, settings: Settings) -> pa.Table:
     """Read the items as of ``day`` with their dense index and side features, ordered by item id."""
     return run_sql(
         "marts/indexed_item",
@@ -109,6 +110,7 @@ def read_items(lakehouse: Lakehouse, day: date) -> pa.Table:
             "item": lakehouse.relation(tables.ITEM_SNAPSHOT, [day]),
         },
         {"day": day},
+        spark=spark_session(settings),
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -24,8 +24,12 @@ from lakehouse.tables import Table
 from tasks.checks import TRAILING_EXPOSURE, BadRows, Check, read_checks, select_bad_rows
 from tasks.days import ONE_DAY, source_first_day, start_of, window
 from tasks.expectations import DayOfSuites, Outcome
+from tasks.spark import EngineSettings, spark_session
 from tasks.suites import CRITICAL, SUITES, Expectation, Suite
 from tasks.validation_config import Severity, ValidationConfig
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +49,7 @@ class UnknownExpectation(LookupError):
     """The settings give a severity to an expectation that does not exist."""
 
 
-class ValidationSettings(Protocol):
+class ValidationSettings(EngineSettings, Protocol):
     """The settings that the validation reads."""
 
     var: Path
@@ -134,7 +138,8 @@ def validate_data(
         expectations, parameters = _at_run_time(context, suite, skipped)
         frame = _frame(context.lakehouse, suite, day)
         outcomes[suite.table.name] = results.run(suite.table.name, frame, expectations, parameters)
-    bad_rows = _run_checks(context, checks, [suite.table for suite in present], skipped)
+    spark = spark_session(settings)
+    bad_rows = _run_checks(context, checks, [suite.table for suite in present], skipped, spark)
     if bad_rows:
         outcomes[CHECKS] = _hold_against_none(results, bad_rows, context.config.severities)
     results.keep_docs()
@@ -204,7 +209,11 @@ def _frame(lakehouse: Lakehouse, suite: Suite, day: date) -> pd.DataFrame:
 
 
 def _run_checks(
-    context: _Day, checks: Sequence[Check], present: Sequence[Table], skipped: list[str]
+    context: _Day,
+    checks: Sequence[Check],
+    present: Sequence[Table],
+    skipped: list[str],
+    spark: "SparkSession | None",
 ) -> list[BadRows]:
     inputs = {table.name: context.lakehouse.relation(table, [context.day]) for table in present}
     if context.trailing:
@@ -216,7 +225,7 @@ def _run_checks(
         if missing:
             skipped.append(f"{CHECKS}.{check.name}: no {', '.join(missing)}")
         else:
-            bad_rows.append(select_bad_rows(check, inputs, parameters))
+            bad_rows.append(select_bad_rows(check, inputs, parameters, spark))
     return bad_rows
 
 

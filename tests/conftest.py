@@ -28,3 +28,19 @@ def kuairand_pure() -> Path:
     if not folder.is_dir():
         skip_or_fail(f"no KuaiRand-Pure at {folder}; set TRIBUTARY_TEST_DATA to the folder that holds it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def spark():
+    """One Spark session on two threads of this machine; its start takes many seconds."""
+    from types import SimpleNamespace
+
+    from tasks.spark import SparkMissing, spark_session
+    from tasks.spark_config import SparkConfig
+
+    try:
+        session = spark_session(SimpleNamespace(engine="spark", spark=SparkConfig()))
+    except SparkMissing as missing:
+        skip_or_fail(str(missing))
+    yield session
+    session.stop()

@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from models.swing.click_index import ClickIndex
 from models.swing.config import SwingConfig
-from models.swing.paths import path_of_blocks
+from models.swing.paths import Path, path_of_blocks
 from models.swing.plan import TriggerBlock
 
 I2I_SCHEMA = pa.schema(
@@ -32,9 +32,9 @@ def block_rows(index: ClickIndex, block: TriggerBlock, config: SwingConfig) -> p
 class BlockScorer:
     """Scores block after block of one index, from any number of threads."""
 
-    def __init__(self, index: ClickIndex, config: SwingConfig):
-        """Prepare what all blocks share."""
-        self.path = path_of_blocks(index, config)
+    def __init__(self, index: ClickIndex, config: SwingConfig, *, path: Path | None = None):
+        """Prepare what all blocks share; ``path`` makes a part of an index go the whole's way."""
+        self.path = path or path_of_blocks(index, config)
         self._index, self._config = index, config
         self._pair_weight = pair_weights(index, config)
         self._unused_marks: list[np.ndarray] = []

@@ -66,7 +66,7 @@ chosen as (
     -- a seeded draw where there are more users than are worth measuring
     select user_id
     from active
-    order by hash(user_id, $seed), user_id
+    order by md5(concat(user_id, ':', $seed)), user_id
     limit $max_users
 )
 

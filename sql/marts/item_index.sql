@@ -15,8 +15,8 @@ seen as (
 ),
 
 appended as (
-    select item_id from seen
-    where item_id not in (select item_id from yesterday)
+    select seen.item_id from seen
+    anti join yesterday on seen.item_id = yesterday.item_id
 )
 
 select

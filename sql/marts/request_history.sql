@@ -39,7 +39,8 @@ history as (
         null as event_time,
         place
     from brought
-    where (request_id, item_id) not in (select (request_id, item_id) from clicked_before)
+    anti join clicked_before
+        on brought.request_id = clicked_before.request_id and brought.item_id = clicked_before.item_id
 ),
 
 recent as (

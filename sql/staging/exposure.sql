@@ -48,6 +48,7 @@ numbered as (
         row_number() over (
             partition by
                 fault is null, user_id, event_time, scenario, item_id, request_id, position, is_click, is_order
+            order by source_row
         ) as nth_copy,
         dense_rank() over (
             partition by fault is null, user_id, event_time, scenario, item_id

@@ -32,7 +32,10 @@ judged as (
 numbered as (
     select
         *,
-        row_number() over (partition by fault is null, user_id, item_ids, last_event_time) as nth_copy,
+        row_number() over (
+            partition by fault is null, user_id, item_ids, last_event_time
+            order by source_row
+        ) as nth_copy,
         dense_rank() over (
             partition by fault is null, user_id order by last_event_time desc, item_ids
         ) as nth_content

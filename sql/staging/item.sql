@@ -40,6 +40,7 @@ numbered as (
         *,
         row_number() over (
             partition by fault is null, item_id, category_id, author_id, brand_id, price, is_available
+            order by source_row
         ) as nth_copy,
         dense_rank() over (
             partition by fault is null, item_id

@@ -53,6 +53,7 @@ numbered as (
         row_number() over (
             partition by
                 fault is null, user_id, event_time, scenario, request_id, item_ids, category_ids, scores
+            order by source_row
         ) as nth_copy,
         dense_rank() over (
             partition by fault is null, user_id, event_time, scenario, request_id

@@ -27,7 +27,10 @@ judged as (
 numbered as (
     select
         *,
-        row_number() over (partition by fault is null, user_id, profile) as nth_copy,
+        row_number() over (
+            partition by fault is null, user_id, profile
+            order by source_row
+        ) as nth_copy,
         dense_rank() over (partition by fault is null, user_id order by profile) as nth_content
     from judged
 ),

@@ -17,6 +17,7 @@ from tasks.tracking.removal import (
     remove_version,
 )
 from tasks.tracking.runs import LoggedDay, log_day
+from tasks.tracking.studies import LoggedStudy, log_study
 from tasks.tracking.versions import (
     ChampionMove,
     ReleaseVersion,
@@ -33,6 +34,7 @@ __all__ = [
     "ChampionMove",
     "LoggedDay",
     "LoggedOrigin",
+    "LoggedStudy",
     "LoginRefused",
     "ReleaseVersion",
     "TrackingUnavailable",
@@ -51,6 +53,7 @@ __all__ = [
     "list_releases",
     "list_removed",
     "log_day",
+    "log_study",
     "mark_removed",
     "note_promotion",
     "register_alias_webhook",

@@ -82,6 +82,7 @@ def settings_of(release: Path, root: Path, **options: object) -> SimpleNamespace
         lakehouse_root=str(root),
         source=SourceConfig(preset="kuairand", data=str(release), **options),
         max_quarantine_share=0.05,
+        engine="duckdb",
     )
 
 
@@ -158,7 +159,8 @@ def test_killed_run_leaves_no_half_written_partition_and_can_be_repeated(
         "import sys; from datetime import date; from types import SimpleNamespace;"
         "from lakehouse.sources import SourceConfig; from tasks.ingest import ingest_logs;"
         "source = SourceConfig(preset='kuairand', data=sys.argv[1]);"
-        "settings = SimpleNamespace(lakehouse_root=sys.argv[2], source=source, max_quarantine_share=0.05);"
+        "settings = SimpleNamespace(lakehouse_root=sys.argv[2], source=source, max_quarantine_share=0.05,"
+        " engine='duckdb');"
         "ingest_logs(date(2022, 5, 1), settings)"
     )
     repository = Path(__file__).resolve().parents[2]
@@ -359,6 +361,7 @@ def test_bad_ranking_is_quarantined(release: Path, tmp_path: Path, scores: str, 
         lakehouse_root=str(tmp_path / "ranked"),
         source=SourceConfig(preset="generic", data=str(release), mapping=base),
         max_quarantine_share=0.05,
+        engine="duckdb",
     )
     report = ingest_logs(FIRST, settings).tables["ranking_log"]
     assert (report.rows_in, report.rows_out, report.reasons) == (30, 29, {reason: 1})
@@ -369,7 +372,10 @@ def test_bad_ranking_is_quarantined(release: Path, tmp_path: Path, scores: str, 
 def test_synthetic_world_is_ingested_whole(tmp_path: Path):
     source = SourceConfig(synthetic={"n_users": 200})
     settings = SimpleNamespace(
-        lakehouse_root=str(tmp_path / "lakehouse"), source=source, max_quarantine_share=0.0
+        lakehouse_root=str(tmp_path / "lakehouse"),
+        source=source,
+        max_quarantine_share=0.0,
+        engine="duckdb",
     )
     report = ingest_logs(source.synthetic.first_day, settings)
     assert set(report.tables) == {"exposure", "ranking_log", "item", "user"}

@@ -12,6 +12,7 @@ from lakehouse.sources import SourceConfig
 from lakehouse.store import Lakehouse, MissingPartition
 from tasks.checks import BadCheck, Check, read_checks
 from tasks.ingest import ingest_logs
+from tasks.spark_config import SparkConfig
 from tasks.suites import (
     EXPOSURE,
     INITIAL_HISTORY,
@@ -41,6 +42,8 @@ class StateSettings:
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     source: SourceConfig = field(default_factory=SourceConfig)
     max_quarantine_share: float = 0.05
+    engine: str = "duckdb"
+    spark: SparkConfig = field(default_factory=SparkConfig)
 
 
 def exposures(day: date = DAY, n_rows: int = N_ROWS) -> pa.Table:
