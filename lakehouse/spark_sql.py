@@ -16,8 +16,9 @@ import duckdb
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
+from lakehouse.commit import DAY
+from lakehouse.relation import Relation
 from lakehouse.spark_rules import Shim, SparkQuery
-from lakehouse.store import DAY, Relation
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -16,8 +16,9 @@ import duckdb
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
+from lakehouse.commit import DAY
+from lakehouse.relation import Relation
 from lakehouse.storage import StorageError
-from lakehouse.store import DAY, Relation
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -7,41 +7,25 @@ the marker, and readers open what markers name, nothing else.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec import AbstractFileSystem
 
 from lakehouse.commit import DAY, MARKER, BrokenPartition, Commit, parse_marker, parse_place, partition_folder
 from lakehouse.conform import SchemaMismatch, conform, conform_batches
 from lakehouse.digest import RowDigest, digest_rows
 from lakehouse.lineage import Reads, tell_reads, tell_write
-from lakehouse.storage import ROWS_PER_GROUP, Storage, one_line
+from lakehouse.relation import Relation, placed, regrouped, schema_of
+from lakehouse.storage import Storage, one_line
 from lakehouse.tables import Table
 
 
 class MissingPartition(LookupError):
     """A partition that was asked for is not committed; the message names table, days and root."""
-
-
-@dataclass(frozen=True)
-class Relation:
-    """
-    The committed files of some days, as an input of `lakehouse.sql.run_sql`.
-
-    ``schema`` is the table's, then its ``part_by`` column if it has one, then ``ds`` (date32); the last two
-    are read from the folders' names. ``files`` are local paths or URLs of ``filesystem``.
-    """
-
-    schema: pa.Schema
-    part_by: str | None
-    files: tuple[str, ...]
-    filesystem: AbstractFileSystem
 
 
 class Lakehouse:
@@ -112,7 +96,7 @@ class Lakehouse:
         digest, n_rows = RowDigest(table.schema), 0
         file = f"{uuid4().hex}.parquet"
         with self._storage.parquet_writer(f"{folder}/{file}", table.schema) as write:
-            for rows in _regrouped(conform_batches(batches, table)):
+            for rows in regrouped(conform_batches(batches, table)):
                 digest.update(rows)
                 write(rows)
                 n_rows += rows.num_rows
@@ -168,18 +152,18 @@ class Lakehouse:
         A table with ``part_by`` gives all parts of each day and gets that column (string) too. Raises as
         `read`; MissingPartition names every missing day.
         """
-        no_rows = _placed(_schema(table, columns).empty_table(), table, None, None)
+        no_rows = placed(schema_of(table, columns).empty_table(), table, None, None)
         commits = self._require_days(table, days)
         tell_reads(table, commits)
         pieces = [
-            _placed(self._read_commit(table, commit, columns), table, commit.day, commit.part)
+            placed(self._read_commit(table, commit, columns), table, commit.day, commit.part)
             for commit in commits
         ]
         return pa.concat_tables(pieces or [no_rows])
 
     def relation(self, table: Table, days: Iterable[date]) -> Relation:
         """Give the committed files of several days as an input for SQL. Raises as `read_days`."""
-        schema = _placed(table.schema.empty_table(), table, None, None).schema
+        schema = placed(table.schema.empty_table(), table, None, None).schema
         commits = self._require_days(table, days)
         tell_reads(table, commits)
         files = [
@@ -294,7 +278,7 @@ class Lakehouse:
             )
 
     def _read_commit(self, table: Table, commit: Commit, columns: list[str] | None) -> pa.Table:
-        schema = _schema(table, columns)
+        schema = schema_of(table, columns)
         folder = partition_folder(table, commit.day, commit.part)
         files = [self._read_file(f"{folder}/{file}", schema) for file in commit.files]
         rows = pa.concat_tables(files or [schema.empty_table()])
@@ -326,35 +310,3 @@ class Lakehouse:
             f"data file {self._storage.address(path)}, which the marker beside it names, {fault};"
             " run the step that writes this partition again"
         )
-
-
-def _regrouped(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Put small tables together, so that row groups are not cut short."""
-    waiting, n_rows = [], 0
-    for rows in batches:
-        waiting.append(rows)
-        n_rows += rows.num_rows
-        if n_rows >= ROWS_PER_GROUP:
-            yield pa.concat_tables(waiting)
-            waiting, n_rows = [], 0
-    if waiting:
-        yield pa.concat_tables(waiting)
-
-
-def _schema(table: Table, columns: list[str] | None) -> pa.Schema:
-    """Give the schema of some columns, in the given order; of all with None."""
-    if columns is None:
-        return table.schema
-    unknown = [name for name in columns if name not in table.schema.names]
-    if unknown:
-        raise SchemaMismatch(
-            f"table {table.name} has no column {', '.join(unknown)}; it has {', '.join(table.schema.names)}"
-        )
-    return pa.schema([table.schema.field(name) for name in columns])
-
-
-def _placed(rows: pa.Table, table: Table, day: date | None, part: str | None) -> pa.Table:
-    """Add the columns that the folders' names hold: ``part_by`` if the table has one, then ``ds``."""
-    if table.part_by:
-        rows = rows.append_column(table.part_by, pa.repeat(pa.scalar(part, pa.string()), rows.num_rows))
-    return rows.append_column(DAY, pa.repeat(pa.scalar(day, pa.date32()), rows.num_rows))

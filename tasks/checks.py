@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pyarrow as pa
 
+from lakehouse.relation import Relation
 from lakehouse.sql import SQL_FOLDER, SqlError, run_sql
-from lakehouse.store import Relation
 from lakehouse.tables import TABLES
 from tasks.validation_config import Severity
 
