@@ -99,7 +99,7 @@ lint: .venv/dev  ## Lint, format and import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-test: lint  ## Lint, import rules and the whole test suite
+test: lint  ## Lint, import rules and all tests but the slow ones on real services
 	$(BIN)/pytest -n 2 -m "not slow"
 
 test-faults: .venv/dev  ## Inject every fault, with a table of counts; the slow tests on real services: an hour
