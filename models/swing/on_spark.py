@@ -13,6 +13,7 @@ A block's rows travel as one value, as Arrow writes them: row by row, Spark woul
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -82,12 +83,12 @@ class SparkI2IBlocks:
         counts = TargetCounts()
         waves = self._waves()
         if waves:
-            score = self._scoring_whole() if self._is_whole else self._scoring_cut()
-            for scored in iterate_in_threads(score, waves, n_threads=2, n_ahead=1):
-                for content in scored:
-                    rows = pa.ipc.open_stream(content).read_next_batch()
-                    counts.add(rows)
-                    yield rows
+            with self._scoring_whole() if self._is_whole else self._scoring_cut() as score:
+                for scored in iterate_in_threads(score, waves, n_threads=2, n_ahead=1):
+                    for content in scored:
+                        rows = pa.ipc.open_stream(content).read_next_batch()
+                        counts.add(rows)
+                        yield rows
         way = "whole" if self._is_whole else "cut"
         self._report = swing_report(
             index,
@@ -118,7 +119,8 @@ class SparkI2IBlocks:
             first = last
         return waves
 
-    def _scoring_whole(self) -> Callable[[range], list[bytes]]:
+    @contextmanager
+    def _scoring_whole(self) -> Iterator[Callable[[range], list[bytes]]]:
         shared = self._spark.sparkContext.broadcast((self._index.arrays(), self._plan))
 
         def score(wave: range) -> list[bytes]:
@@ -126,9 +128,13 @@ class SparkI2IBlocks:
             blocks = self._spark.range(wave.start, wave.stop, numPartitions=n_tasks)
             return _in_order(blocks.mapInArrow(partial(_score_blocks, shared), SCORED))
 
-        return score
+        try:
+            yield score
+        finally:
+            shared.destroy()
 
-    def _scoring_cut(self) -> Callable[[range], list[bytes]]:
+    @contextmanager
+    def _scoring_cut(self) -> Iterator[Callable[[range], list[bytes]]]:
         shared = self._spark.sparkContext.broadcast((self._index.item_ids, self._plan))
         users = self._users().repartition(self._n_slots).persist()
 
@@ -139,7 +145,11 @@ class SparkI2IBlocks:
             members = users.mapInArrow(partial(_members, shared, wave), MEMBER)
             return _in_order(members.groupBy("block").applyInArrow(score_members, SCORED))
 
-        return score
+        try:
+            yield score
+        finally:
+            users.unpersist()
+            shared.destroy()
 
     def _users(self) -> "DataFrame":
         """Give the users to Spark: number, weight and items of each."""
