@@ -22,13 +22,11 @@ candidates.
     candidates/<list>/scores.npy        float32 [n, K]
 """
 
-import fcntl
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -38,6 +36,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.digest import digest_rows
+from lakehouse.folder_lock import one_writer
 from lakehouse.manifest import (
     MANIFEST,
     FileEntry,
@@ -137,7 +136,7 @@ def write_release(
     folder = Path(folder)
     _check(contents)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _one_writer(folder.parent):
+    with one_writer(folder.parent):
         _remove_leftovers(folder)
         new, old = (folder.parent / f".{folder.name}.{uuid.uuid4().hex}.tmp" for _ in range(2))
         new.mkdir()
@@ -167,24 +166,13 @@ def remove_release(folder: Path) -> None:
     """Remove a release folder, if it is there; it disappears whole, however this ends."""
     if not folder.parent.exists():
         return
-    with _one_writer(folder.parent):
+    with one_writer(folder.parent):
         _remove_leftovers(folder)
         if folder.exists():
             gone = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.tmp"
             os.replace(folder, gone)
             shutil.rmtree(gone)
         verified_record(folder).unlink(missing_ok=True)
-
-
-@contextmanager
-def _one_writer(root: Path) -> Iterator[None]:
-    """Hold the folder of the release folders alone; the system lets go when the process ends, however."""
-    descriptor = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -21,6 +21,7 @@ from great_expectations.data_context.types.base import (
     ProgressBarsConfig,
 )
 
+from lakehouse.folder_lock import one_writer
 from tasks.suites import Expectation
 
 SITE = "day"
@@ -50,11 +51,10 @@ class DayOfSuites:
     """
 
     def __init__(self, day: date, folder: Path):
-        """Start the day's pages; what an interrupted run left of them is removed."""
+        """Start the day's pages, in memory."""
         self.day = day
         self._kept = folder.absolute() / day.isoformat()
         self._written = self._kept.with_name(f".{day}")
-        shutil.rmtree(self._written, ignore_errors=True)
         self._context = gx.get_context(mode="ephemeral", project_config=_project(self._written))
         self._source = self._context.data_sources.add_pandas("lakehouse")
 
@@ -99,12 +99,15 @@ class DayOfSuites:
         return [outcomes[expectation.name] for expectation in expectations]
 
     def keep_docs(self) -> None:
-        """Write the pages and put them in the place of the day's earlier ones."""
-        self._context.build_data_docs(site_names=[SITE])
-        for animation in (self._written / "static" / "images").glob("*.gif"):
-            animation.unlink()  # 3 MB a day of a tutorial that the pages do not show
-        shutil.rmtree(self._kept, ignore_errors=True)
-        self._written.rename(self._kept)
+        """Write the pages and put them in the place of the day's earlier ones; one process at a time."""
+        self._kept.parent.mkdir(parents=True, exist_ok=True)
+        with one_writer(self._kept.parent):
+            shutil.rmtree(self._written, ignore_errors=True)
+            self._context.build_data_docs(site_names=[SITE])
+            for animation in (self._written / "static" / "images").glob("*.gif"):
+                animation.unlink()  # 3 MB a day of a tutorial that the pages do not show
+            shutil.rmtree(self._kept, ignore_errors=True)
+            self._written.rename(self._kept)
 
 
 def _project(folder: Path) -> DataContextConfig:
