@@ -14,7 +14,7 @@ SPLIT = 8193.0
 @njit(cache=True, nogil=True)
 def round_score(score):
     """
-    Round a float64 to 40 significant bits (relative error below 5e-13).
+    Round a float64 to 40 significant bits (relative error below 1e-12).
 
     Scores that are equal on paper but were summed in another order differ in their last bits; rounded
     they are equal, and the item id decides.

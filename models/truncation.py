@@ -18,6 +18,8 @@ from models.metrics import NOT_RETRIEVED
 from models.ragged import codes_of, flat_lists, flat_lists_of
 from models.threads import map_in_threads, row_ranges
 
+MOST = 2**31
+
 
 class BadTruncations(ValueError):
     """The truncations of a study cannot be compared."""
@@ -42,10 +44,10 @@ def check_truncations(truncations: tuple[int, ...]) -> None:
         BadTruncations: they are not, or there are fewer than two.
     """
     shown = ", ".join(map(str, truncations)) or "none"
+    if truncations and not 1 <= min(truncations) <= max(truncations) < MOST:
+        raise BadTruncations(f"every T must be at least 1 and below 2^31, got {shown}")
     if len(truncations) < 2:
         raise BadTruncations(f"a truncation study compares at least two T, got {shown}")
-    if min(truncations) < 1:
-        raise BadTruncations(f"every T must be at least 1, got {shown}")
     for one, next_one in pairwise(truncations):
         if one == next_one:
             raise BadTruncations(f"T = {one} is given twice in {shown}")

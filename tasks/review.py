@@ -106,10 +106,15 @@ def _champion_table(record: DayRecord) -> str:
     if not rows:
         return "No champion was compared on this day."
     cells = [
-        (row["method"], row["k"], *(f"{row[end]:+.2%}" for end in ("value", "low", "high")), row["n_users"])
+        (row["method"], row["k"], *(_percent(row[end]) for end in ("value", "low", "high")), row["n_users"])
         for row in rows
     ]
     return _table(("method", "K", "(challenger - champion) / champion", "low", "high", "users"), cells)
+
+
+def _percent(value: float | None) -> str:
+    """Show a share; an end of an interval of too few users is undefined."""
+    return "-" if value is None else f"{value:+.2%}"
 
 
 def _hit_rate_table(record: DayRecord) -> str:

@@ -46,6 +46,7 @@ def spark_session(settings: EngineSettings) -> "SparkSession | None":
     if settings.engine == "duckdb":
         return None
     require_spark(settings)
+    from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 
@@ -58,8 +59,9 @@ def spark_session(settings: EngineSettings) -> "SparkSession | None":
     logging.getLogger("py4j").setLevel(logging.WARNING)
     try:
         return builder.getOrCreate()
-    except PySparkException as error:
-        reason = str(error).partition("\n")[0]
+    except (PySparkException, Py4JError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = next((line for line in lines if "Exception: " in line), lines[0])
         raise SparkMissing(
             f'engine = "spark", but Spark does not start with master {settings.spark.master}: {reason}; check'
             ' the settings under [spark], or set engine = "duckdb"'

@@ -11,7 +11,9 @@ class SparkConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     master: str = Field(
-        "local[2]", min_length=1, description="local[n] for n threads of this machine, or a cluster's master."
+        "local[2]",
+        pattern=r"^(local(\[(\*|[1-9]\d*)(, *[1-9]\d*)?\])?|yarn|(spark|k8s)://.+)$",
+        description="local[n] for n threads of this machine, or a cluster: spark://, k8s:// or yarn.",
     )
     properties: dict[str, str] = Field(
         default_factory=dict,

@@ -21,7 +21,7 @@ from models.metrics import hit_rate
 from models.swing import I2I_SCHEMA
 from models.truncation import Reach, check_truncations, reach
 from tasks.channels import read_catalogue
-from tasks.days import ONE_DAY, day_range, ingested
+from tasks.days import ONE_DAY, day_range, ingested, source_first_day
 from tasks.evaluate import read_behaviour
 from tasks.figures import truncation_figure
 from tasks.histories import read_window_clicks
@@ -54,6 +54,8 @@ def truncation_study(
     lakehouse = Lakehouse(settings.lakehouse_root)
     for day in days:
         lakehouse.require(tables.TARGET_GROUP, day)
+    if days[0] == source_first_day(ingested(lakehouse, days[0])):
+        raise BadStudy(f"{days[0]} is the source's first day, with no day before it: begin later")
     measured = [_measure(day, lakehouse, settings, truncations) for day in days]
     targets = pa.concat_arrays([of_day for of_day, _ in measured])
     ranks = np.concatenate([found.target_ranks for _, found in measured])
@@ -133,7 +135,8 @@ def _keep(study: Study, settings: Settings) -> str:
     """Write table, figure and figures below the state folder, log them to MLflow, and tell where they are."""
     from tasks.tracking import log_study
 
-    folder = settings.var / "truncation" / study.days.replace(" .. ", "_")
+    ts = [step.truncation for step in study.steps]
+    folder = settings.var / "truncation" / f"{study.days.replace(' .. ', '_')}-T{'_'.join(map(str, ts))}"
     folder.mkdir(parents=True, exist_ok=True)
     figure = truncation_figure(study)
     (folder / "study.md").write_text(study.table() + "\n")

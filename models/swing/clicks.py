@@ -12,7 +12,7 @@ from models.swing.memory import check_clicks
 COLUMNS = ("user_id", "item_id", "event_time")
 ROWS_PER_STEP = 1 << 18
 
-Clicks = pa.Table | pa.RecordBatchReader | Iterable[pa.RecordBatch | pa.Table]
+Clicks = pa.Table | pa.RecordBatch | pa.RecordBatchReader | Iterable[pa.RecordBatch | pa.Table]
 
 
 class BadClicks(ValueError):
@@ -40,12 +40,12 @@ def number_clicks(clicks: Clicks, config: SwingConfig) -> NumberedClicks:
     Take clicks in and number their users and items; times only where the item cap asks for them.
 
     Raises:
-        BadClicks: a column is missing, has nulls or cannot be read as int64.
+        BadClicks: a column is missing, repeated, has nulls, is no integer or time, or changes its type.
         BudgetTooSmall: there are too many; of a table this is known before the first row is read.
     """
     from models.swing.ids import IdNumbers
 
-    check_clicks(clicks.num_rows if isinstance(clicks, pa.Table) else 0, 0, config)
+    check_clicks(clicks.num_rows if isinstance(clicks, pa.Table | pa.RecordBatch) else 0, 0, config)
     is_timed = config.max_items_per_user is not None
     users, items = IdNumbers(), IdNumbers()
     user, item, time = [], [], []
@@ -68,8 +68,16 @@ def number_clicks(clicks: Clicks, config: SwingConfig) -> NumberedClicks:
 
 def _steps(clicks: Clicks) -> Iterator[list[np.ndarray]]:
     """Give the three columns as int64 arrays, some rows at a time."""
-    for chunk in [clicks] if isinstance(clicks, pa.Table) else clicks:
+    types: list[pa.DataType] | None = None
+    for chunk in [clicks] if isinstance(clicks, pa.Table | pa.RecordBatch) else clicks:
         _check(chunk)
+        found = [chunk.schema.field(name).type for name in COLUMNS]
+        types = types or found
+        if found != types:
+            raise BadClicks(
+                f"chunks of clicks differ in their types: {', '.join(map(str, types))} first, then "
+                f"{', '.join(map(str, found))} of {', '.join(COLUMNS)}"
+            )
         for first in range(0, chunk.num_rows, ROWS_PER_STEP):
             rows = chunk.slice(first, ROWS_PER_STEP)
             yield [_as_int64(rows[name], name) for name in COLUMNS]
@@ -78,8 +86,13 @@ def _steps(clicks: Clicks) -> Iterator[list[np.ndarray]]:
 def _check(chunk: pa.RecordBatch | pa.Table) -> None:
     names = chunk.schema.names
     for name in COLUMNS:
-        if name not in names:
-            raise BadClicks(f"clicks have no column {name}, only {', '.join(names)}")
+        if names.count(name) != 1:
+            times = "no" if name not in names else "more than one"
+            raise BadClicks(f"clicks have {times} column {name}, only {', '.join(names)}")
+        kind = chunk.schema.field(name).type
+        is_time = name == "event_time" and pa.types.is_timestamp(kind)
+        if not (pa.types.is_integer(kind) or is_time):
+            raise BadClicks(f"clicks have a {name} of type {kind}, which is no integer; map such ids first")
         if chunk[name].null_count:
             raise BadClicks(
                 f"clicks have {chunk[name].null_count} nulls in {name}; quarantine such rows first"

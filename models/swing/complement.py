@@ -17,7 +17,7 @@ from numba import njit
 from models.selection import round_score
 from models.swing.ranking import new_ranking, rank_targets
 
-LEAST_SHARE = 1e-3  # of the whole sum: below it the difference loses too many digits
+LEAST_SHARE = 0.1  # of the whole sum: below it the difference loses digits that the rounding keeps
 
 
 @njit(cache=True, nogil=True)

@@ -16,6 +16,7 @@ import numpy as np
 from models.swing.click_index import ClickIndex
 from models.swing.config import SwingConfig
 from models.swing.memory import FIXED, budget_left, require
+from models.threads import thread_count
 
 Path = Literal["walk", "pairs", "complement"]
 
@@ -64,14 +65,31 @@ def path_of_table(index: ClickIndex, config: SwingConfig) -> Path:
         left = budget_left(index.n_bytes, config)
         most = MOST_PAIR_BYTES if left is None else min(left, MOST_PAIR_BYTES)
         n_shared = np.sum(np.diff(index.item_starts) ** 2)
-        if n_shared >= LEAST_SHARED * index.n_users**2 and pair_bytes(index) <= most:
+        n_threads = thread_count(config.n_threads)
+        if n_shared >= LEAST_SHARED * index.n_users**2 and pair_bytes(index, n_threads) <= most:
             return "pairs"
     return path
 
 
-def pair_bytes(index: ClickIndex) -> int:
-    """Bound the memory of the path ``pairs``."""
-    return index.n_users**2 + BYTES_PER_PAIR * most_item_pairs(index)
+def pair_bytes(index: ClickIndex, n_threads: int) -> int:
+    """
+    Bound the memory of the path ``pairs``.
+
+    The counts of shared items, the pairs of items, and for each thread the terms of the users of one item and
+    the lists of its neighbours. The item with the most users is nobody's rarer item, so the next one counts.
+    """
+    n_users_of = np.sort(np.diff(index.item_starts))
+    n_users_most = int(n_users_of[-2]) if len(n_users_of) > 1 else 0
+    n_items_of = np.sort(np.diff(index.user_starts))
+    n_entries_most = int(np.sum(n_items_of[len(n_items_of) - n_users_most :]))
+    counts = shared_type(index).itemsize * index.n_users**2
+    scratch = 8 * n_users_most**2 + 4 * n_entries_most + 12 * index.n_items
+    return counts + BYTES_PER_PAIR * most_item_pairs(index) + n_threads * scratch
+
+
+def shared_type(index: ClickIndex) -> np.dtype:
+    """Give the narrowest type of numbers of shared items: what a small build waits for is new memory."""
+    return np.min_scalar_type(int(np.max(np.diff(index.user_starts), initial=0)))
 
 
 def most_item_pairs(index: ClickIndex) -> int:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.swing.click_index import ClickIndex
+from models.swing.clicks import BadClicks
 from models.swing.config import SwingConfig
 from models.swing.memory import FIXED, budget_left, require, scoring_bytes
 from models.threads import thread_count
@@ -34,6 +35,7 @@ def plan_blocks(index: ClickIndex, config: SwingConfig, *, n_blocks: int | None 
 
     Raises:
         BudgetTooSmall: the memory budget does not hold the index and one small block for each thread.
+        BadClicks: the users of one trigger have more clicks than the kernels can number.
     """
     if index.n_items == 0:
         return []
@@ -42,6 +44,12 @@ def plan_blocks(index: ClickIndex, config: SwingConfig, *, n_blocks: int | None 
 
     least_users = 1 if config.include_self_pairs else 2
     cost, n_entries, n_rows = estimate_triggers(index.lists, config.truncation, least_users)
+    if n_entries.max() >= 1 << 31:
+        item_id = index.item_ids[n_entries.argmax()]
+        raise BadClicks(
+            f"the users of item {item_id} have {n_entries.max()} clicks, and 2^31 are the most: "
+            "set max_users_per_item or max_items_per_user"
+        )
     n_threads = thread_count(config.n_threads)
     n_shares = n_blocks or n_threads * BLOCKS_PER_THREAD
     rows_per_block = _rows_per_block(index, config, n_threads, int(n_entries.max()))

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from models.swing.click_index import ClickIndex, identity, inverse
 from models.swing.config import SwingConfig
-from models.swing.paths import Path
+from models.swing.paths import Path, shared_type
 from models.swing.plan import TriggerBlock
 from models.swing.rows import as_rows, pair_weights
 from models.threads import map_in_threads, thread_count
@@ -43,9 +43,7 @@ class TableScorer:
         from models.swing.pairs import count_shared_items, item_costs, pair_scores, user_costs
 
         index, config = self._index, self._config
-        # The first touch of memory is what a small build waits for: the narrowest type that holds the counts.
-        most_shared = int(np.max(np.diff(index.user_starts), initial=0))
-        n_shared = np.zeros((index.n_users, index.n_users), np.min_scalar_type(most_shared))
+        n_shared = np.zeros((index.n_users, index.n_users), shared_type(index))
 
         def count(piece: tuple[int, int]) -> None:
             count_shared_items(*piece, lists, n_shared)

@@ -88,7 +88,7 @@ def test_candidates_at_each_truncation_are_those_of_the_cut_table(n_threads: int
 @pytest.mark.parametrize(
     ("truncations", "message"),
     [
-        ((0, 5), "every T must be at least 1, got 0, 5"),
+        ((0, 5), r"at least 1 and below 2\^31, got 0, 5"),
         ((-3, 5), "at least 1"),
         ((5, 2), "the T must ascend, but 2 comes after 5"),
         ((5, 5, 6), "T = 5 is given twice"),

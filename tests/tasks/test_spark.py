@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pydantic import ValidationError
 
 from tasks.settings import REPOSITORY
 from tasks.spark import SparkMissing, require_spark, spark_session
@@ -80,7 +81,7 @@ def test_master_that_is_none_is_told(tmp_path: Path) -> None:
     program = (
         "from types import SimpleNamespace; from tasks.spark import SparkMissing, spark_session;"
         "from tasks.spark_config import SparkConfig\n"
-        "try: spark_session(SimpleNamespace(engine='spark', spark=SparkConfig(master='nowhere')))\n"
+        "try: spark_session(SimpleNamespace(engine='spark', spark=SparkConfig(master='spark://nowhere')))\n"
         "except SparkMissing as error: print(error)"
     )
     ended = subprocess.run(
@@ -92,8 +93,14 @@ def test_master_that_is_none_is_told(tmp_path: Path) -> None:
         check=True,
     )
     (line,) = ended.stdout.splitlines()
-    assert "does not start with master nowhere" in line
+    assert "does not start with master spark://nowhere" in line
     assert "check the settings under [spark]" in line
+
+
+@pytest.mark.parametrize("master", ["nonsense", "local[0]", "local[x]", "local[", "spark://"])
+def test_master_that_cannot_be_is_refused_with_the_settings(master: str) -> None:
+    with pytest.raises(ValidationError, match="master"):
+        SparkConfig(master=master)
 
 
 def test_missing_spark_is_a_mistake_of_the_settings() -> None:

@@ -131,7 +131,10 @@ def test_day_without_partitions_is_named(settings: Settings) -> None:
         (["--from", "2026-01-02"], "name the days: DAY="),
         (["--day", "03.01.2026"], "a day is written YYYY-MM-DD"),
         (["--day", "2026-01-03", "--truncations", "a,b"], "T=a,b is no list of whole numbers"),
-        (["--day", "2026-01-03", "--truncations", "0,5"], "every T must be at least 1, got 0, 5"),
+        (
+            ["--day", "2026-01-03", "--truncations", "0,5"],
+            "at least 1 and below 2^31, got 0, 5",
+        ),
         (["--day", "2026-01-03", "--truncations", "9,5"], "the T must ascend, but 5 comes after 9"),
         (["--day", "2026-03-03"], "no committed partition of target_group for 2026-03-03"),
     ],
@@ -154,7 +157,7 @@ def test_command_keeps_table_and_figure_and_logs_them_once(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(truncation, "load_settings", lambda: settings)
-    folder = settings.var / "truncation" / str(DAY)
+    folder = settings.var / "truncation" / f"{DAY}-T5_20_60"
 
     def run() -> tuple[str, dict[str, bytes]]:
         assert truncation.main(["--day", str(DAY), "--truncations", "5,20,60"]) == 0

@@ -27,6 +27,11 @@ import json, resource, sys
 import numpy as np, pyarrow as pa
 from models.swing import SwingConfig, iter_i2i_blocks
 
+def everyone(_, n_users=12_000):
+    users = np.arange(n_users)
+    for items in (users * 0, users * 0 + 1, users + 2):
+        yield pa.record_batch({"user_id": users, "item_id": items, "event_time": users})
+
 def chunks(n_chunks, n=1 << 18):
     generator = np.random.default_rng(0)
     for _ in range(n_chunks):
@@ -45,15 +50,15 @@ options = json.loads(sys.argv[1])
 for _ in iter_i2i_blocks(chunks(1, 1000), SwingConfig(**options)):
     pass
 before = peak()
-blocks = iter_i2i_blocks(chunks(12), SwingConfig(**options))
+blocks = iter_i2i_blocks({"chunks": chunks, "everyone": everyone}[sys.argv[2]](12), SwingConfig(**options))
 n_rows = sum(batch.num_rows for batch in blocks)
 print(json.dumps({"bytes": peak() - before, "n_rows": n_rows, "n_blocks": blocks.report.n_blocks}))
 """
 
 
-def build_in_a_process(**options):
+def build_in_a_process(clicks="chunks", **options):
     done = subprocess.run(
-        [sys.executable, "-c", BUILD, json.dumps(options)],
+        [sys.executable, "-c", BUILD, json.dumps(options), clicks],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -69,6 +74,12 @@ def test_the_measured_peak_stays_within_the_smallest_budget_that_is_accepted(cap
     result = build_in_a_process(memory_budget_gib=accepted, n_threads=2, truncation=200, **caps)
     assert result["n_rows"] > 100_000
     assert result["bytes"] <= accepted * 2**30
+
+
+def test_an_item_that_everyone_clicked_stays_within_the_budget():
+    result = build_in_a_process("everyone", memory_budget_gib=0.5, n_threads=2)
+    assert result["n_rows"] == 2
+    assert result["bytes"] <= 0.5 * 2**30
 
 
 def smallest_budget(n_clicks, n_users, n_items, caps):

@@ -19,6 +19,7 @@ from models.swing import (
     plan_blocks,
 )
 from models.swing import build as build_module
+from models.swing.clicks import COLUMNS
 from tests.models.swing.click_logs import (
     assert_table_is,
     brute_force,
@@ -153,10 +154,32 @@ def test_one_click_one_user_and_one_item_give_no_targets(rows):
     assert (table.num_rows, report.n_triggers, report.n_items) == (0, 0, len({row[1] for row in rows}))
 
 
-def test_ids_that_are_no_int64_are_refused():
-    clicks = pa.table({"user_id": ["a"], "item_id": [1], "event_time": [0]})
-    with pytest.raises(BadClicks, match="user_id that is no int64"):
+@pytest.mark.parametrize("kind", [pa.string(), pa.float64(), pa.bool_(), pa.date32(), pa.list_(pa.int64())])
+def test_ids_that_are_no_integers_are_refused(kind):
+    clicks = pa.table({"user_id": pa.nulls(0, kind), "item_id": pa.array([], pa.int64())})
+    clicks = clicks.append_column("event_time", pa.array([], pa.int64()))
+    with pytest.raises(BadClicks, match=r"user_id of type .* no integer"):
         build_i2i_table(clicks, SwingConfig())
+
+
+def test_ids_beyond_int64_are_refused():
     too_large = pa.table({"user_id": pa.array([2**63], pa.uint64()), "item_id": [1], "event_time": [0]})
     with pytest.raises(BadClicks, match="user_id that is no int64"):
         build_i2i_table(too_large, SwingConfig())
+
+
+def test_chunks_of_other_types_and_repeated_columns_are_refused():
+    column = pa.array([1], pa.int64())
+    times = [column.cast(pa.timestamp(unit)) for unit in ("us", "s")]
+    chunks = [pa.record_batch([column, column, time], list(COLUMNS)) for time in times]
+    with pytest.raises(BadClicks, match="differ in their types"):
+        build_i2i_table(iter(chunks), SwingConfig(max_items_per_user=2))
+    twice = pa.table([column] * 4, [*COLUMNS, "item_id"])
+    with pytest.raises(BadClicks, match="more than one column item_id"):
+        build_i2i_table(twice, SwingConfig())
+
+
+def test_one_record_batch_is_a_table_too():
+    clicks = click_table(random_clicks(np.random.default_rng(8)))
+    (batch,) = clicks.combine_chunks().to_batches()
+    assert build_i2i_table(batch, SwingConfig())[0].equals(build_i2i_table(clicks, SwingConfig())[0])
