@@ -51,3 +51,11 @@ def test_only_what_a_browser_can_open_is_a_link(place: str | None, shown: str) -
 def test_run_of_a_backfill_is_shown_with_its_day() -> None:
     page = describe_day(small_record(dag_run_id="backfill__2026-01-01T00:00:00+00:00"))
     assert "| DAG run | `backfill__2026-01-01T00:00:00+00:00` for 2022-05-03 |" in page
+
+
+def test_an_interval_of_too_few_users_is_shown_as_undefined() -> None:
+    rows = metric_rows("merged", 0.3).to_pylist()
+    rows = [row | {"metric": "relative_to_champion", "low": None, "high": None} for row in rows]
+    method = MethodRecord("merged", {}, pa.Table.from_pylist(rows, metric_rows("merged", 0.3).schema))
+    page = describe_day(small_record(methods=(method,)))
+    assert "| +30.00% | - | - |" in page
