@@ -56,19 +56,34 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
     parser.add_argument("--shapes", default="134k,1M", help=f"of {', '.join(SHAPES)}")
     parser.add_argument("--kuairand", default=os.environ.get("TRIBUTARY_BENCH_KUAIRAND"), help="its folder")
-    parser.add_argument("--flink-jars", default=os.environ.get("TRIBUTARY_BENCH_FLINK_JARS"))
     parser.add_argument(
-        "--rounds", type=int, default=3, help="runs of each method, taken in turns; the median counts"
+        "--flink-jars", default=os.environ.get("TRIBUTARY_BENCH_FLINK_JARS"), help="folder of flink-ml's jars"
     )
-    parser.add_argument("--truncation", type=int, default=1250)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument(
+        "--rounds",
+        type=at_least_one,
+        default=3,
+        help="runs of each method, in turns; the median counts",
+    )
+    parser.add_argument("--truncation", type=at_least_one, default=1250, help="T, targets kept per trigger")
+    parser.add_argument("--threads", type=at_least_one, default=2, help="threads of each method")
+    parser.add_argument("--no-peers", action="store_true", help="ours alone")
     arguments = parser.parse_args()
     if not arguments.no_peers and not PEERS_PYTHON.exists():
         parser.exit(2, f"no peers at {PEERS_PYTHON}: run `make bench-env`, or give --no-peers\n")
+    for folder, log in ((arguments.kuairand, KUAIRAND_LOG), (arguments.flink_jars, "")):
+        if folder and not (Path(folder) / log).exists():
+            parser.exit(2, f"there is no {Path(folder) / log}\n")
     if unknown := set(arguments.shapes.split(",")) - {*SHAPES, ""}:
         parser.exit(2, f"unknown shapes: {', '.join(sorted(unknown))}; there are {', '.join(SHAPES)}\n")
     return arguments
+
+
+def at_least_one(text: str) -> int:
+    """Read a whole number of at least 1, as argparse asks for it."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
+    return int(text)
 
 
 def _inputs(arguments: argparse.Namespace):
