@@ -131,6 +131,7 @@ def shop(tmp_path: Path):
             lakehouse_root=str(tmp_path / "lakehouse"),
             source=SourceConfig(preset="generic", data=str(data), mapping=mapping),
             max_quarantine_share=1.0,
+            engine="duckdb",
         )
 
     return make

@@ -8,7 +8,8 @@ import pytest
 from services.findings import Findings
 from services.served import tell_serving
 from tasks import tracking
-from tasks.publish import publish_release, rollback
+from tasks.decide import rollback
+from tasks.publish import publish_release
 from tasks.scheduled_publish import PublishRefused, publish_on_schedule
 from tasks.settings import Settings
 from tests.tasks.small_releases import DAY, small_contents, small_record, small_settings, write_small
