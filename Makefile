@@ -100,7 +100,7 @@ lint: .venv/dev  ## Lint, format and import rules
 	$(BIN)/lint-imports
 
 test: lint  ## Lint, import rules and all tests but the slow ones on real services
-	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow"
 
 test-faults: .venv/dev  ## Inject every fault, with a table of counts; the slow tests on real services: an hour
 	$(BIN)/pytest tests/faults
