@@ -28,7 +28,8 @@ class Samples:
     n samples, one request each, in vocabulary rows.
 
     ``history`` (newest ``history_length`` items, oldest first; [0] where empty), ``rtg``, ``itg``, ``etg``,
-    ``profile`` (buckets) are ragged over the samples; ``day`` int64 [n] numbers the sample's day.
+    ``profile`` (buckets) are ragged over the samples; ``day`` int64 [n] numbers the sample's day; ``number``
+    int64 [n] is its ``request_id``, or its row of the sample table where that has none.
     """
 
     history: Ragged
@@ -37,6 +38,7 @@ class Samples:
     etg: Ragged
     profile: Ragged
     day: np.ndarray
+    number: np.ndarray
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -45,7 +47,7 @@ class Samples:
     def take(self, rows: np.ndarray) -> "Samples":
         """Gather samples in the given order."""
         parts = {name: getattr(self, name).take(rows) for name in ("history", *GROUPS, "profile")}
-        return Samples(**parts, day=self.day[rows])
+        return Samples(**parts, day=self.day[rows], number=self.number[rows])
 
 
 def read_samples(
@@ -69,7 +71,10 @@ def read_samples(
     ) - sum(len(rows.values) for rows in groups.values())
     unused = {"etg"} if "alignment" not in config.towers else set()
     unused |= {"rtg"} if config.variant == "TB-ITG" else set()
-    read = Samples(history, **groups, profile=_profiles(samples, users, config), day=_days(samples))
+    profile, number = _profiles(samples, users, config), np.arange(len(samples))
+    if "request_id" in samples.column_names:
+        number = samples["request_id"].to_numpy()
+    read = Samples(history, **groups, profile=profile, day=_days(samples), number=number)
     n_positives = sum(groups[group].lengths for group in GROUPS if group not in unused)
     read = read.take(np.flatnonzero(n_positives > 0))
     if "etg" in unused:
