@@ -54,13 +54,15 @@ class AdaGrad:
                 parameter.addcdiv_(gradient, total.sqrt().add_(EPSILON), value=-self.learning_rate)
 
     def _step_rows(self, table: Tensor, sums: Tensor, rows: Tensor, gradient: Tensor) -> None:
-        is_row_wise = sums.shape[1] != table.shape[1]
-        if table.device.type == "cpu":
-            kernel = kernels.step_rows if is_row_wise else kernels.step_elements
-            arrays = (part.detach().numpy() for part in (table, sums, rows, gradient.contiguous()))
-            kernel(*arrays, np.float32(self.learning_rate), np.float32(EPSILON))
+        if table.device.type != "cpu":
+            self._step_rows_by_torch(table, sums, rows, gradient)
             return
+        kernel = kernels.step_elements if sums.shape == table.shape else kernels.step_rows
+        arrays = (part.detach().numpy() for part in (table, sums, rows, gradient.contiguous()))
+        kernel(*arrays, np.float32(self.learning_rate), np.float32(EPSILON))
+
+    def _step_rows_by_torch(self, table: Tensor, sums: Tensor, rows: Tensor, gradient: Tensor) -> None:
         square = gradient.square()
-        total = sums[rows] + (square.mean(dim=1, keepdim=True) if is_row_wise else square)
+        total = sums[rows] + (square if sums.shape == table.shape else square.mean(dim=1, keepdim=True))
         sums[rows] = total
         table[rows] -= self.learning_rate * gradient / (total.sqrt() + EPSILON)

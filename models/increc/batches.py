@@ -35,13 +35,13 @@ class Batch:
     b samples over r distinct items, as tensors.
 
     ``n_total``: the samples of the whole batch, of which this process has b. ``rows`` int64 [r]: the items;
-    the first ``n_scored`` are targets, negatives or exposed, the others only history. ``side_rows`` int64 [s]:
-    the distinct rows of their side features; ``side_index`` int64 [r, f] points into these.
-    ``profile_rows`` int64 [q] and ``profile_index``: the same for profile features. ``exposed``: the distinct
-    exposed items of the whole batch. ``negatives`` int64 [k] and ``log_weight`` float32 [k]: N. ``click_hits`` and
-    ``exposure_hits`` int64 [2, h]: (sample, column of N) where a negative is one of the sample's RTG ∪ ITG or
-    ETG. ``similar`` int64 [p]: for each ITG target the item j of Eq. 7 where the day's pool chose it, -1 for
-    none; empty for the batch's pool.
+    the first ``n_scored`` are targets, negatives or exposed, the others only history. ``side_rows`` int64
+    [s]: the distinct rows of their side features, into which ``side_index`` int64 [r, f] points;
+    ``profile_rows`` and ``profile_index`` likewise. ``exposed``: the distinct exposed items of the whole
+    batch. ``negatives`` int64 [k] and ``log_weight`` float32 [k]: N. ``click_hits`` and ``exposure_hits``
+    int64 [2, h]: (sample, column of N) where a negative is one of the sample's RTG ∪ ITG or ETG. ``similar``
+    int64 [p]: for each ITG target the item j of Eq. 7 where the day's pool chose it, -1 for none; empty for
+    the batch's pool.
     """
 
     n_samples: int

@@ -80,8 +80,8 @@ class IncRecConfig(BaseModel):
         0.0,
         ge=0,
         le=0.5,
-        description="Share of users, drawn by the seed, whose samples are held out: the epoch with the serving "
-        "tower's lowest loss on them is kept. 0 learns from all and keeps the last epoch.",
+        description="Share of users, drawn by the seed, whose samples are held out: the epoch with the "
+        "serving tower's lowest loss on them is kept. 0 learns from all and keeps the last epoch.",
     )
     patience: int = Field(
         1, ge=1, le=1000, description="Training stops after this many epochs without a lower held-out loss."

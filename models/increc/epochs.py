@@ -110,11 +110,11 @@ def _check_finite(terms: list[str], values: list[list[float]], batches: Batches,
     step = int(is_finite.all(axis=1).argmin())
     term = int(is_finite[step].argmin())
     numbers = batches.samples.number[batches.chosen(epoch, step)]
-    named = ", ".join(map(str, numbers[:NAMED_SAMPLES]))
+    named = ", ".join(map(str, numbers[:NAMED_SAMPLES])) + (", ..." if len(numbers) > NAMED_SAMPLES else "")
     raise NonFiniteLoss(
-        f"{batches.config.variant}: loss {terms[term]} is {values[step][term]} at epoch {epoch}, step {step + 1} "
-        f"of {batches.n_steps}, a batch of {len(numbers)} requests: {named}"
-        f"{', ...' if len(numbers) > NAMED_SAMPLES else ''}; {_remedy(batches.config)}"
+        f"{batches.config.variant}: loss {terms[term]} is {values[step][term]} at epoch {epoch}, step "
+        f"{step + 1} of {batches.n_steps}, a batch of {len(numbers)} requests: {named}; "
+        f"{_remedy(batches.config)}"
     )
 
 

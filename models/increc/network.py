@@ -3,8 +3,8 @@ What is IncRec's network? One shared item tower and up to three user towers (Eq.
 
 Shapes: n items or users, m interests (1 for a single-interest backbone), d dim. Representations are
 L2-normalised, which is ours: a score is bounded by 1 / temperature. One shorter than ``SHORTEST`` is divided
-by that instead: an item of which nothing is known scores 0, and its gradient stays of the others' size. They are
-float32 whatever the towers compute in.
+by that instead: an item of which nothing is known scores 0, and its gradient stays of the others' size. They
+are float32 whatever the towers compute in.
 """
 
 from torch import Tensor, nn

@@ -56,6 +56,8 @@ def loss_terms(
     items = network.represent_items(embedded[: batch.n_scored])
     history = History(embedded, batch.history_index, batch.history_offsets)
     profile = network.embed_batch_profiles(batch.profile_rows, batch.profile_index, batch.profile_offsets)
+    if batch.n_samples == 0:
+        return _no_terms(embedded, profile, config, ranks)
     users = {tower: network.represent_users(tower, history, profile) for tower in config.towers}
     scorer = Scorer(items, functional.embedding(batch.negatives, items), config.temperature)
     click_bias = losses.negative_bias(batch.n_samples, batch.log_weight, batch.click_hits)
@@ -66,6 +68,13 @@ def loss_terms(
     if "alignment" in users:
         terms["alignment"] = _alignment(users["alignment"], scorer, batch)
     return {tower: term / batch.n_total for tower, term in terms.items()}
+
+
+def _no_terms(embedded: Tensor, profile: Tensor, config: IncRecConfig, ranks: Ranks) -> dict[str, Tensor]:
+    """Give the terms of a process without a sample of the batch: 0, with the gradients that others sum to."""
+    if config.alpha_mode != "none":
+        ranks.sum(embedded.new_zeros(2))
+    return dict.fromkeys(config.towers, 0 * (embedded.sum() + profile.sum()))
 
 
 def _basic(users: Tensor, scorer: Scorer, batch: Batch, bias: Tensor, config: IncRecConfig) -> Tensor:
@@ -126,8 +135,8 @@ def most_similar_of_day(represent: Callable[[np.ndarray], Tensor], samples: Samp
     """
     Find j of Eq. 7 among the exposed items of each sample's day.
 
-    ``represent`` gives the representations [n, d] of vocabulary rows int64 [n]; only those of a day's targets
-    are asked for -> row of j for each value of ``samples.itg``, int64, 0 where the day exposed nothing but the
+    ``represent`` gives the representations [n, d] of vocabulary rows int64 [n], and is asked for those of the
+    samples only -> row of j for each value of ``samples.itg``, int64, 0 where the day exposed nothing but the
     item itself.
     """
     similar = np.zeros(len(samples.itg.values), np.int64)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -58,10 +59,10 @@ class Course:
         self.epoch += 1
         for term, values in losses.items():
             self.curves.setdefault(term, []).append(values)
+        if held_out is None or held_out < min(self.held_out_losses, default=np.inf):
+            self.best_epoch = self.epoch
         if held_out is not None:
             self.held_out_losses.append(held_out)
-        if held_out is None or held_out == min(self.held_out_losses):
-            self.best_epoch = self.epoch
 
     def is_over(self, config: IncRecConfig) -> bool:
         """Tell whether all epochs are done, or the held-out loss has not fallen for ``patience`` of them."""
@@ -145,20 +146,14 @@ def identify(
     samples: dict[str, Samples],
     initial: TrainedModel | None,
     device: torch.device,
+    n_ranks: int,
 ) -> dict[str, str]:
     """Name what a run's weights depend on: config field by field, and digests of the inputs."""
     identity = {f"config.{name}": repr(value) for name, value in config.model_dump().items()}
-    identity |= {"torch": torch.__version__, "device": device.type}
+    identity |= {"torch": torch.__version__, "device": device.type, "processes": str(n_ranks)}
     identity["vocabulary"] = _digest(vocabulary.item_ids, vocabulary.side, pool)
     for name, part in samples.items():
-        values = [getattr(part, field.name) for field in fields(part)]
-        identity[name] = _digest(
-            *(
-                array
-                for rows in values
-                for array in ((rows.values, rows.offsets) if isinstance(rows, Ragged) else (rows,))
-            )
-        )
+        identity[name] = _digest(*chain.from_iterable(_arrays(getattr(part, f.name)) for f in fields(part)))
     if initial:
         sums = {f"{SUMS}{name}": value for name, value in initial.accumulators.items()}
         identity["model carried on from"] = digest_tensors(initial.network.state_dict() | sums)
@@ -171,3 +166,7 @@ def _digest(*arrays: np.ndarray) -> str:
         digest.update(f"{array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def _arrays(values: Ragged | np.ndarray) -> tuple[np.ndarray, ...]:
+    return (values.values, values.offsets) if isinstance(values, Ragged) else (values,)

@@ -36,10 +36,10 @@ class TrainingReport:
     What a training run did.
 
     ``epoch_losses`` and ``step_losses``: for each term (basic, incremental, alignment, total) its value per
-    sample, the mean of an epoch or of one step. ``held_out_losses``: the serving tower's after each epoch, per
-    held-out sample, empty where none is held out; the model is that of ``best_epoch``. ``n_unknown_items``:
-    target and exposed items that the item table lacks, left out. ``seconds`` is the only figure that differs
-    between equal runs.
+    sample, the mean of an epoch or of one step. ``held_out_losses``: the serving tower's after each epoch,
+    per held-out sample, empty where none is held out; the model is that of ``best_epoch``.
+    ``n_unknown_items``: target and exposed items that the item table lacks, left out. ``seconds`` is the only
+    figure that differs between equal runs.
     """
 
     started_from: str
@@ -122,7 +122,7 @@ def train(
         identity = {}
         if keeper or ranks.n > 1:
             parts = {"samples": read} | ({"held-out samples": read_held_out} if read_held_out else {})
-            identity = identify(config, vocabulary, pool, parts, initial, where)
+            identity = identify(config, vocabulary, pool, parts, initial, where, ranks.n)
         if keeper:
             run.resume(keeper, identity, config)
         ranks.require_equal(identity | {"kept epochs": str(run.course.epoch)})

@@ -10,7 +10,7 @@ import json
 import safetensors.torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.increc.config import IncRecConfig
 
@@ -49,6 +49,25 @@ def unpack(content: bytes) -> tuple[dict[str, Tensor], IncRecConfig]:
     if kept_digest != digest_tensors(tensors):
         raise CorruptModel("the model's weights do not match its digest: the file is damaged; restore it")
     return tensors, config
+
+
+def load_network(network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """
+    Put the tensors into a network.
+
+    Raises:
+        CorruptModel: they are of another shape; names each one.
+    """
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    differ = [
+        f"{name} {found.get(name, 'absent')} where it needs {wanted.get(name, 'none')}"
+        for name in sorted({*wanted, *found})
+        if wanted.get(name) != found.get(name)
+    ]
+    if differ:
+        raise CorruptModel(f"the model's tensors do not fit its config: {'; '.join(differ)}; train it again")
+    network.load_state_dict(tensors)
 
 
 def config_json(config: IncRecConfig) -> bytes:

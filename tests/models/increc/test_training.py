@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from models.increc.config import TOWERS
-from models.increc.samples import NoSamples
 from models.increc.epochs import NonFiniteLoss
+from models.increc.samples import NoSamples
 from models.increc.start import CannotCarryOn, NoSuchDevice
 from models.increc.training import train
 from models.increc.vocabulary import VocabularyChanged
