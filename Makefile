@@ -8,7 +8,8 @@ VAR ?= var
 
 # What a person gives reaches the recipes as variables of the environment, letter by letter: neither make nor
 # a shell reads into it.
-GIVEN := SOURCE DATA FROM TO VAR K REPROCESS VERSION REASON FORCE DAY T KUAIRAND SHAPES
+GIVEN := SOURCE DATA FROM TO VAR K REPROCESS VERSION REASON FORCE DAY T KUAIRAND SHAPES METHODS BACKBONES SEEDS \
+	LAST EVALUATED
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 override VAR := $(or $(value VAR),var)
 export $(GIVEN)
@@ -22,7 +23,7 @@ FOLDER := export TRIBUTARY_VAR="$$VAR"; \
 SERVICES := [ ! -f "$$VAR/services/environment.sh" ] || . "$$VAR/services/environment.sh" || exit 1;
 STATE := $(SERVICES) $(FOLDER)
 
-.PHONY: help run summary truncation-study up down status backfill publish rollback approve audit bench bench-env \
+.PHONY: help run summary truncation-study compare up down status backfill publish rollback approve audit bench bench-env \
 	test test-faults lint clean
 
 help:  ## List the commands
@@ -53,6 +54,11 @@ summary: .venv/run  ## The last run's table again, or all figures at one K with 
 truncation-study: .venv/run  ## Hit rate and candidates against T, on days that were run: DAY= | FROM= TO= [T=50,100] VAR=
 	@$(STATE) $(BIN)/python -m tasks.truncation $${DAY:+--day="$$DAY"} $${FROM:+--from="$$FROM"} \
 		$${TO:+--to="$$TO"} $${T:+--truncations="$$T"}
+
+compare: .venv/run  ## IncRec's tables on days that were run: [FROM= TO= | LAST=] [METHODS= BACKBONES= SEEDS= K= EVALUATED=] VAR=
+	@$(STATE) $(BIN)/python -m tasks.compare_command $${FROM:+--from="$$FROM"} $${TO:+--to="$$TO"} \
+		$${LAST:+--last="$$LAST"} $${EVALUATED:+--evaluated="$$EVALUATED"} $${METHODS:+--methods="$$METHODS"} \
+		$${BACKBONES:+--backbones="$$BACKBONES"} $${SEEDS:+--seeds="$$SEEDS"} $${K:+--k="$$K"}
 
 up: .venv/deploy  ## Start PostgreSQL, Redis, MLflow and Airflow as local processes: VAR= [SOURCE= DATA=]
 	@$(STATE) $(BIN)/python -m services.up

@@ -88,6 +88,20 @@ RANKING_LOG = Table(
     key=("user_id", "event_time", "scenario", "request_id"),
 )
 
+RETRIEVAL_LOG = Table(
+    "retrieval_log",
+    "What one retrieval channel, or all of them together, returned for a request, best item first.",
+    (
+        Column("request_id", pa.int64(), "the request; null where logs carry none", True),
+        USER,
+        SCENARIO,
+        EVENT_TIME,
+        Column("channel", pa.string(), "the channel that returned them; null for all together", True),
+        Column("item_ids", IDS, "returned items, best first; empty where nothing was found"),
+    ),
+    key=("user_id", "event_time", "scenario", "channel", "request_id"),
+)
+
 ITEM_SNAPSHOT = Table(
     "item",
     "Every item as of the end of the day.",
@@ -279,6 +293,7 @@ TABLES = {
     for table in (
         EXPOSURE,
         RANKING_LOG,
+        RETRIEVAL_LOG,
         ITEM_SNAPSHOT,
         USER_SNAPSHOT,
         INITIAL_HISTORY,

@@ -45,6 +45,26 @@ def flat_lists_of(
     return flat_lists(lists)
 
 
+def join_lists(lists: pa.ListArray, others: pa.ListArray) -> pa.ListArray:
+    """
+    Give each row's list with the same row's of ``others`` behind it; a null list counts as empty.
+
+    Raises:
+        NotAligned: they are not over the same rows.
+    """
+    first, first_values = flat_lists(lists)
+    second, second_values = flat_lists_of(len(lists), others, "the other column")
+    offsets = first + second
+    values = np.empty(offsets[-1], np.int64)
+    for part, part_values, before in (
+        (first, first_values, second[:-1]),
+        (second, second_values, first[1:]),
+    ):
+        lengths = np.diff(part)
+        values[np.arange(part[-1]) + np.repeat(before, lengths)] = part_values
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))
+
+
 def codes_of(values: np.ndarray, sorted_ids: np.ndarray) -> np.ndarray:
     """Give the int32 position of each value in ``sorted_ids`` (ascending, distinct), -1 if absent."""
     if not len(sorted_ids):

@@ -7,8 +7,10 @@ they never learned are misses.
 
 from dataclasses import dataclass, replace
 from datetime import date
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from lakehouse.releases import Release, ReleaseCorrupt, open_release
 from models.increc.model import TrainedModel
@@ -52,13 +54,21 @@ def read_champion(day: date, settings: Settings) -> tuple[Champion | None, Champ
         return None, replace(found, status=NO_COMPARISON, reason=reason)
     try:
         folder = tracking.download_release(version.version, settings.local_root, settings)
-        return _load(open_release(folder)), found
+        return load_release(folder), found
     except (ReleaseCorrupt, CorruptModel) as error:
         reason = without_passwords(f"the champion cannot be read: {error}")
         return None, replace(found, status=NO_COMPARISON, reason=reason)
 
 
-def _load(release: Release) -> Champion:
+def load_release(folder: Path) -> Champion:
+    """
+    Open a release and load its towers.
+
+    Raises:
+        ReleaseCorrupt: the folder holds no release.
+        CorruptModel: this code cannot load a tower of it.
+    """
+    release = open_release(folder)
     models = {
         name: TrainedModel.from_files(
             {"model.safetensors": release.channel(name).weights, "config.json": release.channel(name).config}
@@ -69,14 +79,24 @@ def _load(release: Release) -> Champion:
 
 
 def retrieve_champion(
-    champion: Champion, catalogue: Catalogue, users: Users, k: int, settings: Settings
+    champion: Champion,
+    catalogue: Catalogue,
+    users: Users,
+    k: int,
+    settings: Settings,
+    *,
+    retrieved: pa.ListArray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Give the champion's top ``k`` per channel and its merged list, by its own quotas."""
+    """
+    Give the champion's top ``k`` per channel and its merged list, by its own quotas.
+
+    ``retrieved`` is what the existing channels return, for a channel that leaves it out.
+    """
     lists = {}
     for name in champion.quotas:
         model = champion.models.get(name)
         known = restrict_to_known(catalogue, model) if model else catalogue
-        lists |= retrieve_channels([name], champion.models, known, users, k, settings)
+        lists |= retrieve_channels([name], champion.models, known, users, k, settings, retrieved)
     return lists | {MERGED: merge(lists, champion.quotas)}
 
 

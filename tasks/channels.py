@@ -18,8 +18,9 @@ from models.channels import merge_channels
 from models.increc.model import TrainedModel
 from models.item_to_item import retrieve_by_items
 from models.popularity import retrieve_popular
+from models.ragged import join_lists
 from models.search import exact_top_k
-from tasks.samples import read_popular
+from tasks.popular import read_popular
 from tasks.settings import Settings
 from tasks.train import read_items
 
@@ -48,6 +49,11 @@ class Users:
     ids: np.ndarray
     histories: pa.ListArray
     profiles: pa.ListArray
+
+    def slice(self, start: int, length: int) -> "Users":
+        """Give ``length`` users from row ``start`` on, fewer at the end."""
+        parts = (self.histories.slice(start, length), self.profiles.slice(start, length))
+        return Users(self.ids[start : start + length], *parts)
 
 
 def read_catalogue(lakehouse: Lakehouse, day: date, settings: Settings) -> Catalogue:
@@ -78,17 +84,22 @@ def retrieve_channels(
     users: Users,
     k: int,
     settings: Settings,
+    retrieved: pa.ListArray | None = None,
 ) -> dict[str, np.ndarray]:
     """
     Retrieve the top ``k`` of each named channel: popularity, swing or a model's name.
 
     A model retrieves among the available items that it has learned or can represent; with
-    ``models[name].known_item_ids`` alone if the catalogue's items are its own.
+    ``models[name].known_item_ids`` alone if the catalogue's items are its own. One with ``filter_retrieved``
+    leaves out what the existing channels return: ``retrieved``, one list per user.
 
     Returns:
         int64 [n_users, k] item ids per channel, histories excluded, padded with -1.
+
+    Raises:
+        ValueError: a model filters, and ``retrieved`` is not given.
     """
-    return {name: _retrieve(name, models, catalogue, users, k, settings) for name in names}
+    return {name: _retrieve(name, models, catalogue, users, k, settings, retrieved) for name in names}
 
 
 def restrict_to_known(catalogue: Catalogue, model: TrainedModel) -> Catalogue:
@@ -111,6 +122,7 @@ def _retrieve(
     users: Users,
     k: int,
     settings: Settings,
+    retrieved: pa.ListArray | None,
 ) -> np.ndarray:
     if name == "popularity":
         return retrieve_popular(catalogue.popular, users.histories, k)
@@ -124,10 +136,15 @@ def _retrieve(
             n_threads=settings.n_threads,
         )
     model = models[name]
+    excluded = users.histories
+    if model.config.filter_retrieved:
+        if retrieved is None:
+            raise ValueError(f"{name} leaves out what the existing channels return: give it as retrieved")
+        excluded = join_lists(excluded, retrieved)
     return exact_top_k(
         model.embed_users(users.histories, users.profiles, items=catalogue.items),
         model.embed_items(catalogue.items),
         catalogue.item_ids,
         k,
-        exclude=users.histories,
+        exclude=excluded,
     )

@@ -35,6 +35,7 @@ from tasks.examples import draw_examples
 from tasks.gates import WARMING_UP
 from tasks.measures import Measures
 from tasks.records import NO_CHAMPION, ChampionStatus
+from tasks.retrieved import retrieved_for_filter
 from tasks.settings import BASE, Settings
 from tasks.spark import spark_session
 from tasks.train import is_warming_up, read_checkpoint
@@ -81,9 +82,12 @@ def evaluate(day: date, settings: Settings) -> EvaluationReport:
     behaviour = read_behaviour(lakehouse, day, catalogue, settings)
     measures = Measures(settings.evaluation)
 
-    depth = 2 * max(settings.evaluation.ks) + settings.samples.retrieved_per_user
+    depth = 2 * max(settings.evaluation.ks) + widest(behaviour.retrieved)
     depth = max(depth, sum(settings.channels.values()))
-    lists = retrieve_channels([*REFERENCES, *models], models, catalogue, behaviour.users, depth, settings)
+    filtered = retrieved_for_filter(models, catalogue, behaviour.users, settings)
+    lists = retrieve_channels(
+        [*REFERENCES, *models], models, catalogue, behaviour.users, depth, settings, filtered
+    )
     lists["swing_filled"] = fill_with_popular(lists["swing"], catalogue.popular, behaviour.users.histories)
     lists[MERGED] = merge(lists, settings.channels)
     ranks = {
@@ -125,7 +129,8 @@ def _add_champion(
 ) -> None:
     """Add the champion's rows and every comparable method's interval against it; of the merged by cohort."""
     depth = max(*settings.evaluation.ks, sum(champion.quotas.values()))
-    theirs = retrieve_champion(champion, catalogue, behaviour.users, depth, settings)
+    filtered = retrieved_for_filter(champion.models, catalogue, behaviour.users, settings)
+    theirs = retrieve_champion(champion, catalogue, behaviour.users, depth, settings, retrieved=filtered)
     for name, retrieved in theirs.items():
         row = "champion" if name == MERGED else f"champion_{name}"
         cohorts = behaviour.cohorts if name == MERGED else {}
@@ -170,6 +175,11 @@ def read_behaviour(lakehouse: Lakehouse, day: date, catalogue: Catalogue, settin
     return Behaviour(
         users, targets, ids("retrieved_item_ids"), ids("itg_item_ids"), ids("exposed_item_ids"), cohorts
     )
+
+
+def widest(lists: pa.ListArray) -> int:
+    """Give the length of the longest list, 0 without any."""
+    return pc.max(pc.list_value_length(lists)).as_py() or 0
 
 
 def _cohorts(

@@ -13,7 +13,13 @@ from tasks.retention_config import PartitionDays, RetentionConfig
 
 # Every table but initial_history: a deployment has one partition of it, which every day reads.
 CLASSES = {
-    "logs": (tables.EXPOSURE, tables.RANKING_LOG, tables.ITEM_SNAPSHOT, tables.USER_SNAPSHOT),
+    "logs": (
+        tables.EXPOSURE,
+        tables.RANKING_LOG,
+        tables.RETRIEVAL_LOG,
+        tables.ITEM_SNAPSHOT,
+        tables.USER_SNAPSHOT,
+    ),
     "derived": (
         tables.CLICK,
         tables.USER_HISTORY,

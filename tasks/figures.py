@@ -1,4 +1,4 @@
-"""Figures of a day: Hit@K curves with their intervals, and loss curves; and of a truncation study."""
+"""Figures of a day: Hit@K curves with their intervals, and loss curves; of a study and of a comparison."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from tasks.comparison import Comparison
 from tasks.records import DayRecord
 from tasks.review import HIT_RATE
 from tasks.study import Study
@@ -131,6 +132,39 @@ def truncation_figure(study: Study) -> Figure:
         others.spines["right"].set_visible(True)
         if study.saturated_at is not None:
             axes.axvline(study.saturated_at, color="#444444", linewidth=1, linestyle=":")
+    return figure
+
+
+def comparison_figure(comparison: Comparison) -> Figure:
+    """Draw the rows of Table 1 over K, a panel per backbone: means over the seeds, bands of one deviation."""
+    drawn = [figure for figure in comparison.figures if figure.table == "table1"]
+    backbones = comparison.plan.backbones
+    n_columns = min(3, len(backbones))
+    n_lines = -(-len(backbones) // n_columns)
+    labels = list(dict.fromkeys(cell.label for cell in drawn))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(1.8 + 3.4 * n_columns, 3.4 * n_lines), dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        for place, backbone in enumerate(backbones, start=1):
+            axes = figure.add_subplot(n_lines, n_columns, place)
+            for number, label in enumerate(labels):
+                cells = [cell for cell in drawn if (cell.backbone, cell.label) == (backbone, label)]
+                ks, means = [cell.k for cell in cells], [100 * cell.mean for cell in cells]
+                spread = [100 * cell.deviation if cell.deviation > 0 else 0.0 for cell in cells]
+                low, high = zip(*((m - s, m + s) for m, s in zip(means, spread, strict=True)), strict=True)
+                colour = COLOURS[number % len(COLOURS)]
+                dashes = "--" if "minus" in label or "seed" in label else "-"
+                axes.plot(ks, means, dashes, color=colour, marker="o", markersize=3, label=label)
+                axes.fill_between(ks, low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.set_xscale("log")
+            axes.set_xticks(ks, [str(k) for k in ks])
+            axes.minorticks_off()
+            axes.set_ylim(bottom=0)
+            axes.set(xlabel="K", title=backbone)
+            if (place - 1) % n_columns == 0:
+                axes.set_ylabel("hits of incremental targets, %")
+        handles, names = axes.get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside right upper", frameon=False)
     return figure
 
 

@@ -1,5 +1,5 @@
 """
-Ingest tasks: a source's day -> exposure, item, user (+ ranking_log, initial_history) and quarantine.
+Ingest tasks: a source's day -> exposure, item, user, what else the source has, and quarantine.
 
 All tables of the day are staged before the first is written. Refused rows are kept even when there are too
 many of them; then no canonical partition is written. The exposures come last: they say that a day is there.
@@ -26,8 +26,9 @@ from tasks.spark import EngineSettings, spark_session
 EARLY = timedelta(hours=1)
 # Repeated rows are refused without harm: what they say is kept. They do not count against the day.
 REPEATED = "duplicate"
-DAILY = (tables.ITEM_SNAPSHOT, tables.USER_SNAPSHOT, tables.RANKING_LOG, tables.EXPOSURE)
-MAY_BE_EMPTY = (tables.RANKING_LOG, tables.INITIAL_HISTORY)
+LOGS = (tables.RANKING_LOG, tables.RETRIEVAL_LOG, tables.EXPOSURE)
+DAILY = (tables.ITEM_SNAPSHOT, tables.USER_SNAPSHOT, *LOGS)
+MAY_BE_EMPTY = (tables.RANKING_LOG, tables.RETRIEVAL_LOG, tables.INITIAL_HISTORY)
 
 
 class BadSource(ValueError):
@@ -187,7 +188,7 @@ def _parameters(source: Source, table: tables.Table, day: date) -> dict[str, obj
     start = start_of(day, source.timezone)
     if table is tables.INITIAL_HISTORY:
         return {"day_start": start}
-    if table in (tables.EXPOSURE, tables.RANKING_LOG):
+    if table in LOGS:
         return {"earliest": start - EARLY, "day_end": start_of(day + timedelta(days=1), source.timezone)}
     return {}
 

@@ -31,6 +31,7 @@ from tasks.drift import measure_drift
 from tasks.gates import WARMING_UP
 from tasks.records import ChampionStatus
 from tasks.redact import without_passwords
+from tasks.retrieved import retrieved_for_filter
 from tasks.settings import Settings
 from tasks.train import read_checkpoint
 
@@ -146,7 +147,15 @@ def _merged_candidates(
         [np.empty((0, size), np.int64)]
         + [
             merge(
-                retrieve_channels(settings.channels, models, catalogue, block, size, settings),
+                retrieve_channels(
+                    settings.channels,
+                    models,
+                    catalogue,
+                    block,
+                    size,
+                    settings,
+                    retrieved_for_filter(models, catalogue, block, settings),
+                ),
                 settings.channels,
             )
             for block in _blocks(users)
@@ -158,11 +167,7 @@ def _merged_candidates(
 
 def _blocks(users: Users) -> Iterator[Users]:
     for start in range(0, len(users.ids), BLOCK):
-        yield Users(
-            users.ids[start : start + BLOCK],
-            users.histories.slice(start, BLOCK),
-            users.profiles.slice(start, BLOCK),
-        )
+        yield users.slice(start, BLOCK)
 
 
 def _recall(tower: TowerContents) -> float:

@@ -1,33 +1,36 @@
 """
 Sample tasks: the day's requests -> target groups (RTG, ITG, ETG) -> IncRec samples.
 
-R_u, what the existing channels returned for a request, is simulated by the Swing channel as a daily
-release would serve it: the i2i table of the day before, the user's history before the request, and
-popular items for users without a history (IncRec 2.1, METHODS section 2).
+R_u, what the existing channels returned for a request, comes from ``tasks/retrieved.py``.
 """
 
 from dataclasses import dataclass
 from datetime import date
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse import tables
 from lakehouse.sql import run_sql
 from lakehouse.store import Lakehouse
-from models.item_to_item import retrieve_by_items
-from models.popularity import rank_popular, retrieve_popular
-from tasks.days import ONE_DAY, ingested, source_first_day, window
+from tasks.days import ONE_DAY, ingested
+from tasks.retrieved import retrieved_for_requests
 from tasks.settings import Settings
 from tasks.spark import spark_session
 
 
 @dataclass(frozen=True)
 class SampleReport:
-    """What ``construct_samples`` wrote; ``is_warming_up``: no channel existed yet to be incremental to."""
+    """
+    What ``construct_samples`` wrote.
+
+    ``n_requests`` have a target group; ``n_without_retrieval`` more have none, since no logged retrieval
+    answers them. ``is_warming_up``: no channel existed yet to be incremental to.
+    """
 
     n_requests: int
+    n_without_retrieval: int
+    retrieved_by: str
     n_samples: int
     n_rtg: int
     n_itg: int
@@ -44,32 +47,34 @@ def construct_samples(day: date, settings: Settings) -> SampleReport:
 
     Raises:
         MissingPartition: the day before has no i2i table or histories, or the day no clicks.
+        NoRetrievalLog, NoRelease: there is no such source of R_u, see ``retrieved_for_requests``.
     """
     lakehouse = Lakehouse(settings.lakehouse_root)
     exposure = ingested(lakehouse, day)
-    i2i_table = lakehouse.read(tables.I2I_TABLE, day - ONE_DAY)
+    i2i_rows = lakehouse.require(tables.I2I_TABLE, day - ONE_DAY).n_rows
     requests = _read_requests(lakehouse, day, exposure.meta["primary_scenario"], settings)
-    popular = read_popular(lakehouse, day - ONE_DAY, settings)
-    retrieved = retrieve_existing(
-        i2i_table, popular, pc.cast(requests["history_item_ids"], tables.IDS).combine_chunks(), settings
-    )
+    retrieved = retrieved_for_requests(lakehouse, day, requests, settings)
+    is_answered = pc.is_valid(retrieved.item_ids)
+    answered = requests.append_column("retrieved_item_ids", retrieved.item_ids).filter(is_answered)
     target_groups = run_sql(
         "marts/target_group",
         {
-            "request_history": requests.append_column("retrieved_item_ids", as_lists(retrieved)),
+            "request_history": answered,
             "click": lakehouse.relation(tables.CLICK, [day]),
         },
         {"day": day},
         spark=spark_session(settings),
     )
-    n_requests = lakehouse.replace(tables.TARGET_GROUP, day, target_groups).n_rows
+    n_without = requests.num_rows - answered.num_rows
+    meta = {"retrieved_by": retrieved.by, "n_without_retrieval": str(n_without)}
+    n_requests = lakehouse.replace(tables.TARGET_GROUP, day, target_groups, meta=meta).n_rows
     samples = run_sql(
         "marts/increc_sample",
         {"target_group": lakehouse.relation(tables.TARGET_GROUP, [day])},
         {"day": day},
         spark=spark_session(settings),
     )
-    is_warming_up = i2i_table.num_rows == 0
+    is_warming_up = i2i_rows == 0 and settings.samples.retrieved_by == "simulated"
     if is_warming_up:
         samples = samples.slice(0, 0)
     n_samples = lakehouse.replace(tables.INCREC_SAMPLE, day, samples).n_rows
@@ -77,38 +82,7 @@ def construct_samples(day: date, settings: Settings) -> SampleReport:
         group: pc.sum(pc.list_value_length(samples[f"{group}_item_ids"])).as_py() or 0
         for group in ("rtg", "itg", "etg")
     }
-    return SampleReport(n_requests, n_samples, *n_targets.values(), is_warming_up)
-
-
-def retrieve_existing(
-    i2i_table: pa.Table, popular: np.ndarray, histories: pa.ListArray, settings: Settings
-) -> np.ndarray:
-    """
-    Simulate R_u: the Swing channel, and popular items for users without a history.
-
-    Returns:
-        int64 [n_requests, retrieved_per_user], best first, padded with -1.
-    """
-    k = settings.samples.retrieved_per_user
-    retrieved = retrieve_by_items(i2i_table, histories, k, n_triggers=settings.samples.n_triggers)
-    is_unknown = pc.list_value_length(histories).to_numpy(zero_copy_only=False) == 0
-    if is_unknown.any():
-        unknown = histories.filter(pa.array(is_unknown))
-        retrieved[is_unknown] = retrieve_popular(popular, unknown, k)
-    return retrieved
-
-
-def read_popular(lakehouse: Lakehouse, day: date, settings: Settings) -> np.ndarray:
-    """Rank the items by the clicks of the window that ends on ``day``, the warm start left out."""
-    days = window(day, settings.window_days, source_first_day(ingested(lakehouse, day)))
-    return rank_popular(lakehouse.read_days(tables.CLICK, days, columns=["item_id"]))
-
-
-def as_lists(retrieved: np.ndarray) -> pa.ListArray:
-    """Turn a matrix of item ids padded with -1 into one list per row."""
-    is_item = retrieved >= 0
-    offsets = np.concatenate([[0], np.cumsum(is_item.sum(axis=1))]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(retrieved[is_item]))
+    return SampleReport(n_requests, n_without, retrieved.by, n_samples, *n_targets.values(), is_warming_up)
 
 
 def _read_requests(lakehouse: Lakehouse, day: date, primary_scenario: str, settings: Settings) -> pa.Table:

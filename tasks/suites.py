@@ -232,6 +232,29 @@ RANKING_LOG = Suite(
     expected="optional",
 )
 
+RETRIEVAL_LOG = Suite(
+    tables.RETRIEVAL_LOG,
+    ("user_id", "scenario", "event_time"),
+    (
+        *_rows("retrieval_log", WARNING),
+        _id("retrieval_log", "user_id"),
+        _scenario("retrieval_log"),
+        _event_time("retrieval_log"),
+        _expect(
+            "retrieval_log.n_items",
+            CRITICAL,
+            "a retrieval is of plausible length",
+            "ExpectColumnValuesToBeBetween",
+            column="n_items",
+            min_value=0,
+            max_value=_parameter("max_position"),
+        ),
+        _zero("retrieval_log.item_ids", "no null or negative item in a retrieval", "n_bad_item_ids"),
+    ),
+    {"n_items": (n_values, "item_ids"), "n_bad_item_ids": (n_bad_ids, "item_ids")},
+    expected="optional",
+)
+
 ITEM = Suite(
     tables.ITEM_SNAPSHOT,
     ("item_id", "price", "is_available"),
@@ -301,4 +324,4 @@ INITIAL_HISTORY = Suite(
     expected="first_day",
 )
 
-SUITES = (EXPOSURE, RANKING_LOG, ITEM, USER, INITIAL_HISTORY)
+SUITES = (EXPOSURE, RANKING_LOG, RETRIEVAL_LOG, ITEM, USER, INITIAL_HISTORY)

@@ -24,6 +24,7 @@ INPUTS = {
     for table in (
         tables.EXPOSURE,
         tables.RANKING_LOG,
+        tables.RETRIEVAL_LOG,
         tables.ITEM_SNAPSHOT,
         tables.USER_SNAPSHOT,
         tables.INITIAL_HISTORY,
@@ -120,7 +121,7 @@ class SourceMapping(BaseModel):
             for column in INPUTS[name].columns:
                 if not column.nullable and column.name not in mapped:
                     raise ValueError(f"tables.{name}.columns must give {column.name}")
-        for name in ("exposure", "ranking_log"):
+        for name in ("exposure", "ranking_log", "retrieval_log"):
             if name in self.tables and self.tables[name].take != "day":
                 raise ValueError(f"tables.{name} is a log: take = 'day'")
         return self

@@ -16,8 +16,8 @@ class Source(Protocol):
     """
     Logs and snapshots of one deployment, day by day.
 
-    ``tables`` names the canonical inputs it has: exposure, item and user, maybe ranking_log and
-    initial_history. ``first_day`` and ``last_day`` are those of its log.
+    ``tables`` names the canonical inputs it has: exposure, item and user, maybe ranking_log,
+    retrieval_log and initial_history. ``first_day`` and ``last_day`` are those of its log.
     """
 
     name: str

@@ -111,6 +111,11 @@ class IncRecConfig(BaseModel):
         description="Exposed items among which Eq. 7 picks j: those of the batch, or of the sample's day "
         "(compared by the item representations at the start of the epoch).",
     )
+    filter_retrieved: bool = Field(
+        False,
+        description="Whether the served list leaves out R_u, what the existing channels return for the user; "
+        "training does not look at it.",
+    )
     start: Literal["scratch", "carry_on"] = Field(
         "scratch", description="Where weights come from: the seed, or the model of the day before."
     )

@@ -49,7 +49,7 @@ def log_day(record: DayRecord, settings: Settings) -> LoggedDay:
         for run in earlier:
             is_complete = run.info.status == "FINISHED" and "superseded_by" not in run.data.tags
             if is_complete and run.data.tags.get("record_digest") == digest:
-                _log(client, run.info.run_id, tags=provenance(record))
+                log_values(client, run.info.run_id, tags=provenance(record))
                 return LoggedDay(run.info.run_id, run_address(settings, run), is_new=False)
         parent = client.create_run(
             experiment, run_name=str(record.day), tags={"kind": DAY_RUN, "record_digest": digest}
@@ -80,7 +80,7 @@ def provenance(record: DayRecord) -> dict[str, str]:
 def _log_parent(client: MlflowClient, run_id: str, record: DayRecord) -> None:
     tags = provenance(record) | {DATA_DIGEST + name: value for name, value in record.data_digests.items()}
     tags["mlflow.note.content"] = describe_day(record)
-    _log(client, run_id, tags=tags, params=record.params, metrics=record.figures.items())
+    log_values(client, run_id, tags=tags, params=record.params, metrics=record.figures.items())
     client.log_text(run_id, gate_table(record) + "\n", "gates.md")
     client.log_dict(run_id, {"verdict": record.verdict, "gates": record.gates.to_pylist()}, "gates.json")
     client.log_dict(run_id, dict(record.made_with), MADE_WITH)
@@ -98,10 +98,10 @@ def _log_method(client: MlflowClient, parent: Run, record: DayRecord, method: Me
     )
     run_id = run.info.run_id
     metrics = [figure for row in method.metrics.to_pylist() for figure in _figures(row)]
-    _log(client, run_id, tags=provenance(record), params=method.params, metrics=metrics)
+    log_values(client, run_id, tags=provenance(record), params=method.params, metrics=metrics)
     losses = {term: list(values) for term, values in method.losses.items() if len(values)}
     for term, values in losses.items():
-        _log(client, run_id, metrics=[(f"loss/{term}", value) for value in values], is_series=True)
+        log_values(client, run_id, metrics=[(f"loss/{term}", value) for value in values], is_series=True)
     if losses:
         client.log_figure(run_id, loss_figure(method.name, losses), "loss.png")
     client.set_terminated(run_id)
@@ -118,7 +118,7 @@ def _figures(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             yield name + suffix, row[column]
 
 
-def _log(
+def log_values(
     client: MlflowClient,
     run_id: str,
     *,
@@ -152,6 +152,11 @@ def _supersede(client: MlflowClient, settings: Settings, run: Run, *, by: str) -
     if client.search_model_versions(f"name = '{settings.model_name}' and run_id = '{run.info.run_id}'"):
         client.set_tag(run.info.run_id, "superseded_by", by)
         return
+    delete_with_children(client, run)
+
+
+def delete_with_children(client: MlflowClient, run: Run) -> None:
+    """Delete a run and those nested in it."""
     children = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
     for child in client.search_runs([run.info.experiment_id], children):
         client.delete_run(child.info.run_id)

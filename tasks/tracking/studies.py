@@ -1,21 +1,32 @@
-"""What does MLflow hold of a truncation study? One run, in an experiment of its own; a metric's step is T."""
+"""
+What does MLflow hold of a study? One run, in an experiment of its own; of a comparison with a nested run for
+each training. A metric's step is T of a truncation study, K of a comparison.
+"""
 
 import hashlib
 import json
 import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from matplotlib.figure import Figure
-from mlflow.entities import Metric, Param, RunTag
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
 
+from models.increc.config import IncRecConfig
 from tasks.code_version import code_version
+from tasks.comparison import Comparison
+from tasks.comparison_plan import Unit
 from tasks.settings import Settings
 from tasks.study import Study
 from tasks.tracking.connection import connected, experiment_id
-from tasks.tracking.runs import run_address
+from tasks.tracking.runs import delete_with_children, log_values, run_address
 
 EXPERIMENT = "truncation_study"
+COMPARISON = "compare_methods"
+METRICS_PER_CALL = 1000
+MOST_NOTE = 8000  # characters that MLflow keeps of a tag
 
 
 @dataclass(frozen=True)
@@ -75,3 +86,70 @@ def log_study(study: Study, figure: Figure, settings: Settings) -> LoggedStudy:
         client.set_tag(run_id, "study_digest", digest)
         client.set_terminated(run_id)
     return LoggedStudy(run_id, run_address(settings, run), is_new=True)
+
+
+def log_comparison(
+    comparison: Comparison,
+    trained: Mapping[Unit, tuple[IncRecConfig, Mapping[str, Sequence[float]]]],
+    figure: Figure,
+    digest: str,
+    settings: Settings,
+) -> LoggedStudy:
+    """
+    Log a comparison's tables and figure, and a nested run per training, unless an equal one is there.
+
+    ``trained`` gives hyperparameters and losses per epoch of each training. What a killed attempt left is
+    deleted.
+    """
+    settings = settings.model_copy(update={"experiment": COMPARISON})
+    plan = comparison.plan
+    with connected(settings) as client:
+        experiment = experiment_id(client, settings)
+        for run in client.search_runs([experiment], f"tags.study_digest = '{digest}'"):
+            if run.info.status == "FINISHED":
+                return LoggedStudy(run.info.run_id, run_address(settings, run), is_new=False)
+            delete_with_children(client, run)
+        name = f"{plan.evaluated_days[0]} .. {plan.last_day}"
+        parent = client.create_run(experiment, run_name=name, tags={"study_digest": digest})
+        run_id = parent.info.run_id
+        tags = {
+            "code_version": code_version(),
+            "mlflow.note.content": f"{comparison.summary()}\n\n{comparison.table('table1')}"[:MOST_NOTE],
+        }
+        log_values(client, run_id, tags=tags, params={**plan.to_json(), "source": comparison.source})
+        client.log_text(run_id, comparison.markdown(), "comparison.md")
+        client.log_text(run_id, comparison.csv(), "comparison.csv")
+        client.log_figure(run_id, figure, "comparison.png")
+        for unit, (config, losses) in trained.items():
+            _log_training(client, parent, comparison, unit, config, losses)
+        client.set_terminated(run_id)
+    return LoggedStudy(run_id, run_address(settings, parent), is_new=True)
+
+
+def _log_training(
+    client: MlflowClient,
+    parent: Run,
+    comparison: Comparison,
+    unit: Unit,
+    config: IncRecConfig,
+    losses: Mapping[str, Sequence[float]],
+) -> None:
+    """Log one training below the comparison's run: its figures over K, its losses over the epochs."""
+    tags = {"method": unit.method, "backbone": unit.backbone, "mlflow.parentRunId": parent.info.run_id}
+    run = client.create_run(parent.info.experiment_id, run_name=str(unit), tags=tags)
+    now = int(time.time() * 1000)
+    metrics = [
+        Metric(name + suffix, figure, now, k)
+        for name, k, interval in comparison.figures_of(unit)
+        for suffix, figure in (("", interval.value), ("_low", interval.low), ("_high", interval.high))
+        if math.isfinite(figure)
+    ]
+    metrics += [
+        Metric(f"loss/{term}", value, now, step)
+        for term, values in losses.items()
+        for step, value in enumerate(values)
+    ]
+    log_values(client, run.info.run_id, params=config.model_dump())
+    for start in range(0, len(metrics), METRICS_PER_CALL):
+        client.log_batch(run.info.run_id, metrics[start : start + METRICS_PER_CALL])
+    client.set_terminated(run.info.run_id)

@@ -192,6 +192,18 @@ def staged_ranking() -> dict[str, pa.Table]:
     )
 
 
+def staged_retrieval() -> dict[str, pa.Table]:
+    n = 200
+    return source_rows(
+        request_id=mostly("7", [str(i) for i in range(50)] + ODD_NUMBERS, 51, n),
+        user_id=pa.array([str(i % 9) for i in range(n)]),
+        scenario=texts([*SCENARIOS], seed=53, n=n),
+        event_time=pa.array([START + timedelta(seconds=i % 3) for i in range(n)], tables.TIME),
+        channel=texts(["swing", "hot"], seed=54, n=n),
+        item_ids=lists(pa.int64(), [1, 2, 3, -4, None], 55),
+    )
+
+
 def of_day(table: tables.Table, columns: dict, ds: date = DAY) -> pa.Table:
     schema = pa.schema([field.with_nullable(True) for field in table.schema])
     rows = pa.table(columns, schema=schema)

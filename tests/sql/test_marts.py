@@ -6,7 +6,16 @@ import pyarrow as pa
 import pytest
 
 from lakehouse.sql import run_sql
-from lakehouse.tables import CLICK, EXPOSURE, IDS, INITIAL_HISTORY, TARGET_GROUP, TIME, USER_HISTORY
+from lakehouse.tables import (
+    CLICK,
+    EXPOSURE,
+    IDS,
+    INITIAL_HISTORY,
+    RETRIEVAL_LOG,
+    TARGET_GROUP,
+    TIME,
+    USER_HISTORY,
+)
 
 DAY = date(2026, 1, 5)
 EVE = date(2026, 1, 4)
@@ -256,3 +265,51 @@ def test_times_are_utc_without_zone():
         "marts/click", {"exposure": rows(EXPOSURE, exposure(1, 10, at(9), click=True))}, {"day": DAY}
     )
     assert clicks.schema.field("event_time").type == TIME
+
+
+def logged_retrieval(log: pa.Table, *requests: tuple) -> list[list[int] | None]:
+    """R_u of requests (request_id, user_id, event_time) by the log."""
+    schema = pa.schema([("request_id", pa.int64()), ("user_id", pa.int64()), ("event_time", TIME)])
+    request = pa.Table.from_pylist([dict(zip(schema.names, each, strict=True)) for each in requests], schema)
+    parameters = {"day": DAY, "yesterday": EVE, "primary_scenario": "home", "visit_gap_seconds": 1800}
+    found = run_sql("marts/logged_retrieval", {"request": request, "retrieval_log": log}, parameters)
+    assert found["request_id"].to_pylist() == [each[0] for each in requests]
+    return found["retrieved_item_ids"].to_pylist()
+
+
+def test_a_request_is_answered_by_the_latest_retrieval_at_or_before_it():
+    log = rows(
+        RETRIEVAL_LOG,
+        (None, 1, "home", at(9), None, [1, 2]),
+        (None, 1, "home", at(9, 10), None, [3]),
+        (None, 1, "home", at(9, 30), None, [4]),
+        (None, 1, "search", at(9, 20), None, [5]),
+        (None, 2, "home", at(9, 20), None, [6]),
+    )
+    requests = [(1, 1, at(9)), (2, 1, at(9, 29)), (3, 1, at(9, 30))]
+    assert logged_retrieval(log, *requests) == [[1, 2], [3], [4]]
+
+
+def test_without_a_retrieval_within_the_gap_it_is_not_known_and_one_that_found_nothing_is():
+    log = rows(
+        RETRIEVAL_LOG,
+        (None, 1, "home", at(9), None, [1]),
+        (None, 2, "home", at(9), None, []),
+        (None, 3, "home", at(23, 50, day=4), None, [7]),
+        ds=EVE,
+    )
+    requests = [(1, 1, at(9, 30)), (2, 1, at(9, 31)), (3, 2, at(9, 1)), (4, 9, at(9)), (5, 3, at(0, 5))]
+    assert logged_retrieval(log, *requests) == [[1], None, [], None, [7]]
+
+
+def test_the_channels_of_a_retrieval_are_merged_place_by_place():
+    log = rows(
+        RETRIEVAL_LOG,
+        (7, 1, "home", at(9), "hot", [1, 2, 3]),
+        (7, 1, "home", at(9, 1), "swing", [2, 4]),
+        (8, 1, "home", at(8), "swing", [9]),
+        (None, 2, "home", at(9), "swing", [5]),
+        (None, 2, "home", at(9), None, [6]),
+        (None, 2, "home", at(8, 59), "hot", [8]),
+    )
+    assert logged_retrieval(log, (1, 1, at(9, 2)), (2, 2, at(9, 2))) == [[1, 2, 4, 3], [5, 6]]

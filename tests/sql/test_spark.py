@@ -138,6 +138,27 @@ def users() -> pa.Table:
     )
 
 
+def retrievals() -> pa.Table:
+    """Retrievals of two channels, with and without request ids, around and far from the requests."""
+    generator = np.random.default_rng(6)
+    n = 400
+    columns = {
+        "request_id": [None if i % 3 == 0 else i // 2 for i in range(n)],
+        "user_id": generator.integers(0, N_USERS, n),
+        "scenario": generator.choice(cases.SCENARIOS[:2], n),
+        "event_time": [START + timedelta(minutes=int(m)) for m in generator.integers(-30, 1440, n)],
+        "channel": [("swing", "hot", None)[i % 3] for i in range(n)],
+        "item_ids": [generator.integers(0, 90, generator.integers(0, 9)) for _ in range(n)],
+    }
+    return of_day(tables.RETRIEVAL_LOG, columns)
+
+
+def logged_retrievals() -> Case:
+    request = run_sql("marts/request", *requests(True))
+    parameters = {"day": DAY, "yesterday": EVE, "primary_scenario": "home", "visit_gap_seconds": 7200}
+    return {"request": request, "retrieval_log": retrievals()}, parameters
+
+
 def rankings() -> pa.Table:
     generator = np.random.default_rng(5)
     item_ids = [generator.integers(0, 90, generator.integers(0, 9)) for _ in range(80)]
@@ -186,6 +207,9 @@ CASES: dict[str, list[Callable[[], Case]]] = {
     "checks/ranked_item_missing": [lambda: ({"ranking_log": rankings(), "item": items()}, {"day": DAY})],
     "checks/ranking_out_of_order": [lambda: ({"ranking_log": rankings()}, {"day": DAY})],
     "checks/ranking_repeats_item": [lambda: ({"ranking_log": rankings()}, {"day": DAY})],
+    "checks/retrieved_item_missing": [
+        lambda: ({"retrieval_log": retrievals(), "item": items()}, {"day": DAY})
+    ],
     "checks/scenario_drift": [drift],
     "marts/click": [lambda: ({"exposure": repeated()}, {"day": DAY})],
     "marts/evaluation_user": [lambda: evaluated(100), lambda: evaluated(9)],
@@ -194,6 +218,7 @@ CASES: dict[str, list[Callable[[], Case]]] = {
     "marts/input_share": [lambda: ({"exposure": repeated(), "item": priced()}, {})],
     "marts/profile_share": [lambda: ({"exposure": repeated(), "user": users()}, {})],
     "marts/item_index": [lambda: index_of(20), lambda: index_of(0)],
+    "marts/logged_retrieval": [logged_retrievals],
     "marts/request": [lambda: requests(True), lambda: requests(False)],
     "marts/request_history": [request_histories],
     "marts/target_group": [targets],
@@ -208,6 +233,7 @@ CASES: dict[str, list[Callable[[], Case]]] = {
     ],
     "staging/item": [lambda: (cases.staged_item(), {})],
     "staging/ranking_log": [lambda: (cases.staged_ranking(), BOUNDS)],
+    "staging/retrieval_log": [lambda: (cases.staged_retrieval(), BOUNDS)],
     "staging/user": [lambda: (cases.staged_user(), {})],
 }
 

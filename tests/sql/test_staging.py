@@ -28,6 +28,14 @@ RANKING = {
     "category_ids": [1, 2],
     "scores": [0.5, 0.25],
 }
+RETRIEVAL = {
+    "request_id": 7,
+    "user_id": 1,
+    "scenario": "home",
+    "event_time": datetime(2022, 5, 1, 4),
+    "channel": "swing",
+    "item_ids": [10, 11],
+}
 ITEM = {
     "item_id": "10",
     "category_id": None,
@@ -174,6 +182,37 @@ def test_ranking_is_judged(change: dict, reason: str | None):
 def test_repeated_ranking_is_refused():
     rows = [RANKING, RANKING, RANKING | {"scores": [0.125, 0.25]}]
     assert sorted(map(str, reasons("ranking_log", rows, BOUNDS))) == [
+        "None",
+        "duplicate",
+        "duplicate key, other content",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, None),
+        ({"item_ids": "[10, 11]"}, None),
+        ({"item_ids": []}, None),
+        ({"request_id": None, "channel": None}, None),
+        ({"request_id": "r1"}, "request_id is no whole number"),
+        ({"user_id": None}, "user_id is null"),
+        ({"scenario": None}, "scenario is null"),
+        ({"item_ids": None}, "item_ids is no list"),
+        ({"item_ids": [10, None]}, "item_ids holds what is no whole number"),
+        ({"item_ids": [10, -1]}, "item_ids holds what is no whole number"),
+        ({"event_time": datetime(2022, 5, 2)}, "event_time is after the end of the day"),
+        ({"event_time": datetime(2022, 4, 30)}, "event_time is more than an hour before the day"),
+    ],
+)
+def test_retrieval_is_judged(change: dict, reason: str | None):
+    assert reasons("retrieval_log", [RETRIEVAL | change], BOUNDS) == [reason]
+
+
+def test_repeated_retrieval_is_refused_and_other_channels_are_not():
+    rows = [RETRIEVAL, RETRIEVAL, RETRIEVAL | {"item_ids": [12]}, RETRIEVAL | {"channel": "hot"}]
+    assert sorted(map(str, reasons("retrieval_log", rows, BOUNDS))) == [
+        "None",
         "None",
         "duplicate",
         "duplicate key, other content",

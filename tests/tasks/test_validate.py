@@ -18,6 +18,7 @@ from tasks.suites import (
     INITIAL_HISTORY,
     ITEM,
     RANKING_LOG,
+    RETRIEVAL_LOG,
     SUITES,
     USER,
     Expectation,
@@ -44,6 +45,9 @@ class StateSettings:
     max_quarantine_share: float = 0.05
     engine: str = "duckdb"
     spark: SparkConfig = field(default_factory=SparkConfig)
+
+
+DAILY = ("exposure", "ranking_log", "retrieval_log", "item", "user")
 
 
 def exposures(day: date = DAY, n_rows: int = N_ROWS) -> pa.Table:
@@ -78,6 +82,13 @@ def rankings(day: date = DAY) -> pa.Table:
         },
         schema=tables.RANKING_LOG.schema,
     )
+
+
+def retrievals(day: date = DAY) -> pa.Table:
+    start = START + (day - DAY)
+    columns = [[1, None], [1, 2], ["home", "home"], pa.array([start, start], tables.TIME)]
+    columns += [["swing", None], [[3, 1, 2], []]]
+    return pa.table(columns, schema=tables.RETRIEVAL_LOG.schema)
 
 
 def items() -> pa.Table:
@@ -129,6 +140,7 @@ def settings(tmp_path: Path) -> StateSettings:
     for day in (FIRST, DAY):
         lakehouse.replace(tables.EXPOSURE, day, exposures(day), meta=META)
         lakehouse.replace(tables.RANKING_LOG, day, rankings(day))
+        lakehouse.replace(tables.RETRIEVAL_LOG, day, retrievals(day))
         lakehouse.replace(tables.ITEM_SNAPSHOT, day, items())
         lakehouse.replace(tables.USER_SNAPSHOT, day, users())
     return settings
@@ -147,7 +159,7 @@ def warnings_of(report: ValidationReport) -> set[str]:
 def test_good_day_passes_and_keeps_its_data_docs(settings: StateSettings) -> None:
     report = validate_data(DAY, settings)
 
-    assert [table.table for table in report.tables] == ["exposure", "ranking_log", "item", "user", "checks"]
+    assert [table.table for table in report.tables] == [*DAILY, "checks"]
     assert not any(table.failed_critical or table.failed_warning for table in report.tables)
     assert report.skipped == ()
     assert {table.table: table.n_expectations for table in report.tables}["checks"] == len(read_checks())
@@ -163,8 +175,7 @@ def test_first_day_has_a_past_and_nothing_to_compare_with(settings: StateSetting
     report = validate_data(FIRST, settings)
 
     assert "initial_history" in [table.table for table in report.tables]
-    daily = ("exposure", "ranking_log", "item", "user")
-    no_earlier_day = [f"{table}.volume_{end}" for table in daily for end in ("low", "high")]
+    no_earlier_day = [f"{table}.volume_{end}" for table in DAILY for end in ("low", "high")]
     assert [line.split(":")[0] for line in report.skipped] == [*no_earlier_day, "checks.scenario_drift"]
 
 
@@ -233,6 +244,11 @@ CRITICAL = {
         RANKING_LOG,
         bad_rankings(),
         {"n_items", "n_categories", "n_scores", "item_ids", "scores", "user_id"},
+    ),
+    "bad lists in retrievals": (
+        RETRIEVAL_LOG,
+        with_value(with_value(retrievals(), "item_ids", 0, [3, -1]), "user_id", 1, -1),
+        {"item_ids", "user_id"},
     ),
     "a shortened item snapshot": (ITEM, items().slice(0, 5), {"volume_low"}),
     "no item that may be recommended": (ITEM, constant(items(), "is_available", False), {"is_available"}),

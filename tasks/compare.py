@@ -1,0 +1,289 @@
+"""
+How do the methods compare on a window of days? Train each, measure all on the same users, write the tables.
+
+What is trained and what is counted is kept in ``<var>/compare`` under the digest of what it was made from: a
+comparison that was interrupted, or a later one with equal parts, does none of it again.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import models
+from lakehouse import tables
+from lakehouse.store import Lakehouse
+from models.comparison import Behaviour, Hits, count_base, count_method, count_reseeded
+from models.increc.model import TrainedModel
+from models.increc.training import train as train_towers
+from tasks.channels import read_catalogue, retrieve_channels
+from tasks.comparison import Comparison, make_comparison
+from tasks.comparison_plan import ONLINE, BadComparison, Plan, Unit, config_of
+from tasks.days import ONE_DAY, ingested
+from tasks.evaluate import read_behaviour, widest
+from tasks.settings import Settings
+from tasks.train import read_items
+
+REPORT = "report.json"
+KEYS = ("day", "user_id", "n_itg", "n_exposed")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class UnitReport:
+    """One training: where it is kept, and whether it was done now."""
+
+    unit: Unit
+    folder: Path
+    is_new: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where a comparison's tables are, and the comparison."""
+
+    comparison: Comparison
+    folder: Path
+    address: str
+    is_new: bool
+
+
+def train_unit(unit: Unit, plan: Plan, settings: Settings) -> UnitReport:
+    """
+    Train one method on the plan's training days, unless an equal training is kept.
+
+    As the daily training: the samples of the days, items and users as of the last of them.
+
+    Raises:
+        MissingPartition: a table of the training days is not there.
+        NoSamples: the method finds nothing to learn from.
+    """
+    lakehouse = Lakehouse(settings.lakehouse_root)
+    eve, config = plan.training_days[-1], config_of(unit, settings)
+    folder = _root(settings) / "models" / training_digest(lakehouse, unit, plan, settings)
+    if folder.exists():
+        return UnitReport(unit, folder, is_new=False, seconds=0.0)
+    model, report = train_towers(
+        lakehouse.read_days(tables.INCREC_SAMPLE, plan.training_days),
+        read_items(lakehouse, eve, settings),
+        lakehouse.read(tables.USER_SNAPSHOT, eve),
+        config,
+        device=settings.device,
+    )
+    _keep_whole(folder, {**model.for_serving().to_files(), REPORT: report.to_json()})
+    return UnitReport(unit, folder, is_new=True, seconds=report.seconds)
+
+
+def training_digest(lakehouse: Lakehouse, unit: Unit, plan: Plan, settings: Settings) -> str:
+    """Digest what a training is made from: hyperparameters, device, code of the models, the tables read."""
+    eve = plan.training_days[-1]
+    made_from = {
+        "config": config_of(unit, settings).model_dump(mode="json"),
+        "device": settings.device,
+        "code": _code("increc"),
+        "samples": [_digest_of(lakehouse, tables.INCREC_SAMPLE, day) for day in plan.training_days],
+        "eve": [
+            _digest_of(lakehouse, table, eve)
+            for table in (tables.ITEM_INDEX, tables.ITEM_SNAPSHOT, tables.USER_SNAPSHOT)
+        ],
+    }
+    return _digest(made_from)
+
+
+def measure_group(backbone: str, seed: int, plan: Plan, settings: Settings) -> tuple[Path, bool]:
+    """
+    Count the hits of every method of one backbone and seed, all on the same users; unless they are kept.
+
+    Lists are as the daily evaluation makes them: histories and catalogue as of the day before.
+
+    Returns:
+        Where they are kept, and whether they were counted now.
+
+    Raises:
+        MissingPartition: a table of an evaluated day, or of the day before it, is not there.
+        BadComparison: a method is not trained yet.
+    """
+    lakehouse = Lakehouse(settings.lakehouse_root)
+    path = (
+        _root(settings) / "hits" / f"{_measuring_digest(lakehouse, backbone, seed, plan, settings)}.parquet"
+    )
+    if path.exists():
+        return path, False
+    pieces = [_count_day(lakehouse, day, backbone, seed, plan, settings) for day in plan.evaluated_days]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    pq.write_table(pa.concat_tables(pieces), temporary)
+    os.replace(temporary, path)
+    return path, True
+
+
+def conclude(plan: Plan, settings: Settings) -> Kept:
+    """
+    Make the tables of what was measured; write them below the state folder and log them to MLflow.
+
+    Raises:
+        BadComparison: a backbone and seed is not measured yet.
+        TrackingUnavailable: MLflow does not answer.
+    """
+    from tasks.figures import comparison_figure
+    from tasks.tracking import log_comparison
+
+    lakehouse, paths = Lakehouse(settings.lakehouse_root), {}
+    for backbone in plan.backbones:
+        for seed in plan.seeds:
+            digest = _measuring_digest(lakehouse, backbone, seed, plan, settings)
+            paths[backbone, seed] = _root(settings) / "hits" / f"{digest}.parquet"
+    config = settings.evaluation
+    comparison = make_comparison(
+        plan,
+        ingested(lakehouse, plan.last_day).meta["source"],
+        {key: read_hits(path, plan.ks) for key, path in paths.items()},
+        seed=config.seed,
+        n_resamples=config.n_bootstrap,
+    )
+    digest = _digest([str(path.name) for path in paths.values()] + [plan.to_json(), config.model_dump()])
+    folder = _root(settings) / f"{plan.evaluated_days[0]}_{plan.last_day}-{digest[:8]}"
+    figure = comparison_figure(comparison)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "comparison.md").write_text(comparison.markdown())
+    (folder / "comparison.csv").write_text(comparison.csv())
+    figure.savefig(folder / "comparison.png", metadata={"Software": None})
+    trained = {
+        unit: (config_of(unit, settings), _losses(lakehouse, unit, plan, settings)) for unit in plan.units
+    }
+    logged = log_comparison(comparison, trained, figure, digest, settings)
+    return Kept(comparison, folder, logged.address, logged.is_new)
+
+
+def read_hits(path: Path, ks: tuple[int, ...]) -> Hits:
+    """
+    Read what ``measure_group`` kept.
+
+    Raises:
+        BadComparison: there is nothing.
+    """
+    if not path.exists():
+        raise BadComparison(f"{path} is not there: measure every backbone and seed first, on the same tables")
+    rows = pq.read_table(path)
+    names = list(dict.fromkeys(name.rpartition("@")[0] for name in rows.column_names if name not in KEYS))
+    by_row = {name: np.column_stack([rows[f"{name}@{k}"].to_numpy() for k in ks]) for name in names}
+    return Hits(ks, rows["n_itg"].to_numpy(), rows["n_exposed"].to_numpy(), by_row)
+
+
+def _count_day(
+    lakehouse: Lakehouse, day: date, backbone: str, seed: int, plan: Plan, settings: Settings
+) -> pa.Table:
+    """Count the hits of one day: one row per user, one column per row of the tables and K."""
+    catalogue = read_catalogue(lakehouse, day - ONE_DAY, settings)
+    done = read_behaviour(lakehouse, day, catalogue, settings)
+    users = Behaviour(done.itg, done.retrieved, done.exposed)
+    depth = 2 * plan.ks[-1] + widest(done.retrieved)
+
+    def lists_of(unit: Unit) -> np.ndarray:
+        model = _read_model(lakehouse, unit, plan, settings)
+        return retrieve_channels(["it"], {"it": model}, catalogue, done.users, depth, settings)["it"]
+
+    base = lists_of(Unit(ONLINE, backbone, seed))
+    counted = count_base(base, users, plan.ks)
+    other_seed = Unit(ONLINE, backbone, plan.other_seed(seed))
+    counted |= count_reseeded(lists_of(other_seed), base, users, plan.ks)
+    for method in plan.methods:
+        if method != ONLINE:
+            counted |= count_method(method, lists_of(Unit(method, backbone, seed)), base, users, plan.ks)
+    columns = {
+        "day": pa.array([day] * len(done.users.ids), pa.date32()),
+        "user_id": done.users.ids,
+        "n_itg": np.diff(done.itg.offsets.to_numpy()).astype(np.int64),
+        "n_exposed": np.diff(done.exposed.offsets.to_numpy()).astype(np.int64),
+    }
+    for name, hits in counted.items():
+        columns |= {f"{name}@{k}": hits[:, place] for place, k in enumerate(plan.ks)}
+    return pa.table(columns)
+
+
+def _read_model(lakehouse: Lakehouse, unit: Unit, plan: Plan, settings: Settings) -> TrainedModel:
+    folder = _model_folder(lakehouse, unit, plan, settings)
+    return TrainedModel.from_files(
+        {path.name: path.read_bytes() for path in folder.iterdir() if path.name != REPORT}
+    )
+
+
+def _losses(lakehouse: Lakehouse, unit: Unit, plan: Plan, settings: Settings) -> dict[str, list[float]]:
+    return json.loads((_model_folder(lakehouse, unit, plan, settings) / REPORT).read_text())["epoch_losses"]
+
+
+def _model_folder(lakehouse: Lakehouse, unit: Unit, plan: Plan, settings: Settings) -> Path:
+    folder = _root(settings) / "models" / training_digest(lakehouse, unit, plan, settings)
+    if not folder.exists():
+        raise BadComparison(f"{unit} is not trained on the tables as they are now: train it first")
+    return folder
+
+
+def _measuring_digest(lakehouse: Lakehouse, backbone: str, seed: int, plan: Plan, settings: Settings) -> str:
+    """Digest what a group's hits are made from: the models, the tables read, K, the code of the models."""
+    units = [Unit(method, backbone, seed) for method in plan.methods]
+    units.append(Unit(ONLINE, backbone, plan.other_seed(seed)))
+    of_day = (tables.CLICK, tables.EXPOSURE, tables.TARGET_GROUP)
+    of_eve = (tables.USER_HISTORY, tables.USER_SNAPSHOT, tables.ITEM_SNAPSHOT, tables.ITEM_INDEX)
+    made_from = {
+        "models": [(str(unit), training_digest(lakehouse, unit, plan, settings)) for unit in units],
+        "tables": [
+            [_digest_of(lakehouse, table, day) for table in of_day]
+            + [_digest_of(lakehouse, table, day - ONE_DAY) for table in of_eve]
+            for day in plan.evaluated_days
+        ],
+        "days": [str(day) for day in plan.evaluated_days],
+        "ks": plan.ks,
+        "users": (settings.evaluation.max_users, settings.evaluation.seed),
+        "code": _code(""),
+    }
+    return _digest(made_from)
+
+
+def _digest_of(lakehouse: Lakehouse, table: tables.Table, day: date) -> str:
+    return lakehouse.require(table, day).digest
+
+
+def _digest(values: object) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def _code(package: str) -> str:
+    """Digest the source files of ``models``, or of a package of it: other code makes other models."""
+    folder = Path(models.__path__[0]) / package
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _keep_whole(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files into a folder that appears at once, with all of them."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:8]}-", dir=folder.parent))
+    for name, content in files.items():
+        (temporary / name).write_bytes(content)
+    try:
+        os.replace(temporary, folder)
+    except OSError:
+        shutil.rmtree(temporary)
+        if not folder.exists():
+            raise
+        log.info("%s was trained by another process meanwhile", folder.name)
+
+
+def _root(settings: Settings) -> Path:
+    return settings.var / "compare"
