@@ -32,10 +32,10 @@ class Batch:
     b samples over r distinct items, as tensors.
 
     ``rows`` int64 [r] and ``side`` int64 [r, f]: the items; the first ``n_scored`` are targets or negatives,
-    the others only history. ``negatives`` int64 [k] and ``log_weight`` float32 [k]: N. ``click_hits`` and
-    ``exposure_hits`` int64 [2, h]: (sample, column of N) where a negative is one of the sample's RTG ∪ ITG or
-    ETG. ``similar`` int64 [p]: for each ITG target the item j of Eq. 7 where the day's pool chose it, -1 for
-    none; empty for the batch's pool.
+    the others only history. ``history_context`` int64 [v, 2]: as ``Samples.context``. ``negatives`` int64 [k]
+    and ``log_weight`` float32 [k]: N. ``click_hits`` and ``exposure_hits`` int64 [2, h]: (sample, column of
+    N) where a negative is one of the sample's RTG ∪ ITG or ETG. ``similar`` int64 [p]: for each ITG target
+    the item j of Eq. 7 where the day's pool chose it, -1 for none; empty for the batch's pool.
     """
 
     n_samples: int
@@ -44,6 +44,7 @@ class Batch:
     side: Tensor
     history_index: Tensor
     history_offsets: Tensor
+    history_context: Tensor
     profile_buckets: Tensor
     profile_offsets: Tensor
     rtg: Group
@@ -111,6 +112,7 @@ class Batches:
             side=_tensor(self.vocabulary.side[rows]),
             history_index=_tensor(place[part.history.values]),
             history_offsets=_tensor(part.history.offsets),
+            history_context=_tensor(part.context.values),
             profile_buckets=_tensor(part.profile.values),
             profile_offsets=_tensor(part.profile.offsets),
             rtg=Group(_tensor(part.rtg.owners()), _tensor(place[part.rtg.values])),

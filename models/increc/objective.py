@@ -15,7 +15,6 @@ from torch.nn import functional
 from models.increc import losses
 from models.increc.batches import Batch, Group
 from models.increc.config import IncRecConfig
-from models.increc.item_tower import History
 from models.increc.network import IncRec
 from models.increc.samples import Samples
 
@@ -49,7 +48,7 @@ def loss_terms(network: IncRec, batch: Batch, config: IncRecConfig) -> dict[str,
     """
     embedded = network.item_embedding(batch.rows, batch.side)
     items = network.represent_items(embedded[: batch.n_scored])
-    history = History(embedded, batch.history_index, batch.history_offsets)
+    history = network.history(embedded, batch.history_index, batch.history_offsets, batch.history_context)
     profile = network.embed_profiles(batch.profile_buckets, batch.profile_offsets)
     users = {tower: network.represent_users(tower, history, profile) for tower in config.towers}
     scorer = Scorer(items, functional.embedding(batch.negatives, items), config.temperature)

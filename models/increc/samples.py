@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.increc import backbones
 from models.increc.config import IncRecConfig
-from models.increc.features import no_profiles, profile_buckets, require_columns
+from models.increc.features import context_buckets, no_context, no_profiles, profile_buckets, require_columns
 from models.increc.ragged import Ragged, ids_from_arrow
 from models.increc.vocabulary import Vocabulary
 
@@ -28,10 +29,13 @@ class Samples:
     n samples, one request each, in vocabulary rows.
 
     ``history`` (newest ``history_length`` items, oldest first; [0] where empty), ``rtg``, ``itg``, ``etg``,
-    ``profile`` (buckets) are ragged over the samples; ``day`` int64 [n] numbers the sample's day.
+    ``profile`` (buckets) are ragged over the samples; ``day`` int64 [n] numbers the sample's day. ``context``
+    has for each item of ``history`` the buckets of the time gap to the request and of the scenario, [v, 2];
+    its rows are empty where the backbone does not read them.
     """
 
     history: Ragged
+    context: Ragged
     rtg: Ragged
     itg: Ragged
     etg: Ragged
@@ -44,7 +48,7 @@ class Samples:
 
     def take(self, rows: np.ndarray) -> "Samples":
         """Gather samples in the given order."""
-        parts = {name: getattr(self, name).take(rows) for name in ("history", *GROUPS, "profile")}
+        parts = {name: getattr(self, name).take(rows) for name in ("history", "context", *GROUPS, "profile")}
         return Samples(**parts, day=self.day[rows])
 
 
@@ -62,14 +66,14 @@ def read_samples(
     """
     needed = ["user_id", "event_time", "history_item_ids", *(f"{group}_item_ids" for group in GROUPS)]
     require_columns(samples, needed, "the sample table")
-    history = _rows(samples["history_item_ids"], vocabulary).last(config.history_length).fill_empty(0)
+    history, context = _histories(samples, vocabulary, config)
     groups = {group: _rows(samples[f"{group}_item_ids"], vocabulary) for group in GROUPS}
     n_unknown = sum(
         pc.sum(pc.list_value_length(samples[f"{group}_item_ids"])).as_py() or 0 for group in GROUPS
     ) - sum(len(rows.values) for rows in groups.values())
     unused = {"etg"} if "alignment" not in config.towers else set()
     unused |= {"rtg"} if config.variant == "TB-ITG" else set()
-    read = Samples(history, **groups, profile=_profiles(samples, users, config), day=_days(samples))
+    read = Samples(history, context, **groups, profile=_profiles(samples, users, config), day=_days(samples))
     n_positives = sum(groups[group].lengths for group in GROUPS if group not in unused)
     read = read.take(np.flatnonzero(n_positives > 0))
     if "etg" in unused:
@@ -85,6 +89,20 @@ def read_samples(
             "target (ITG); the existing channels retrieved every one, so a smaller R_u is needed"
         )
     return read, n_unknown
+
+
+def _histories(samples: pa.Table, vocabulary: Vocabulary, config: IncRecConfig) -> tuple[Ragged, Ragged]:
+    """Give the rows of each sample's newest known history items, and their context."""
+    ids = ids_from_arrow(samples["history_item_ids"])
+    rows = Ragged(vocabulary.rows(ids.values), ids.offsets)
+    history = rows.where(rows.values > 0).last(config.history_length).fill_empty(0)
+    if not backbones.load(config.backbone).READS_SEQUENCE:
+        return history, no_context(len(samples))
+    columns = ["history_event_times", "history_scenarios"]
+    require_columns(samples, columns, "the sample table")
+    now = samples["event_time"].to_numpy()
+    context = context_buckets(ids, *(samples[name] for name in columns), now, config)
+    return history, context.where(rows.values > 0).last(config.history_length).fill_empty(0)
 
 
 def _rows(item_ids: pa.ChunkedArray, vocabulary: Vocabulary) -> Ragged:

@@ -213,6 +213,7 @@ def _train_epoch(
     """
     config = batches.config
     network.train()
+    torch.manual_seed(np.random.SeedSequence([config.seed, epoch]).generate_state(1)[0].item())  # dropout
     similar = None
     if config.alpha_mode == "implicit" and config.etg_pool == "day":
         similar = most_similar_of_day(_all_items(network, batches.vocabulary, device), batches.samples)
