@@ -6,7 +6,7 @@ passes but the functions listed here, each compared with DuckDB in ``tests/sql/t
 engines differ in more than spelling, a rule (`lakehouse.spark_rules`) gives DuckDB's meaning:
 
 - ``list(x order by k)`` keeps its order and its nulls, and is null where it has no rows;
-- ``unnest`` and ``generate_subscripts`` of one list run beside each other;
+- ``unnest`` and ``generate_subscripts`` of one list run beside each other; ``list_extract`` counts from 1;
 - null is no member for ``list_contains`` and ``list_distinct``; null is neither NaN nor infinite nor finite;
 - ``date_diff('second', ...)`` counts the seconds begun, not the whole ones between;
 - what is read out of text, and what is written as text or JSON, is DuckDB's own doing: no two engines agree
@@ -29,7 +29,7 @@ KNOWN = (
     *(exp.RegexpFullMatch, exp.RegexpLike, exp.RowNumber, exp.SplitPart, exp.StrPosition),
     *(exp.Substring, exp.Sum, exp.Transform, exp.TryCast),
 )
-KNOWN_BY_NAME = ("generate_subscripts", "isfinite", "to_json")
+KNOWN_BY_NAME = ("generate_subscripts", "isfinite", "list_extract", "to_json")
 # The names that `unnest` gets; no column of a query may be called so.
 UNNESTED, PLACE = "_unnested", "_place"
 

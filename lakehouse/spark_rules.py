@@ -142,6 +142,8 @@ def _by_name(node: exp.Anonymous, _: SparkQuery) -> exp.Expression:
     if is_call(node, "isfinite"):
         value = _sql(node.expressions[0])
         return _spark(f"({value} <> double('NaN') and abs({value}) <> {INFINITE})")
+    if is_call(node, "list_extract"):
+        return call("try_element_at", *node.expressions)
     if is_call(node, "to_json"):
         raise NoEqual("to_json must be cast to varchar")
     return node

@@ -12,6 +12,8 @@ import pyarrow as pa
 
 TIME = pa.timestamp("us")
 IDS = pa.list_(pa.int64())
+TIMES = pa.list_(TIME)
+TEXTS = pa.list_(pa.string())
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,11 @@ USER_HISTORY = Table(
     (
         USER,
         Column("item_ids", IDS, "distinct items by their last use, oldest first"),
-        Column("event_times", pa.list_(TIME), "last use of each, aligned with item_ids"),
+        Column("event_times", TIMES, "last use of each; of the warm start's items the time of the last one"),
+        Column("scenarios", TEXTS, "scenario of that use; empty text for the warm start's items"),
     ),
     key=("user_id",),
+    version=2,
 )
 
 ITEM_INDEX = Table(
@@ -186,6 +190,8 @@ TARGET_GROUP = Table(
         USER,
         Column("event_time", TIME, "T1, the request's first exposure"),
         Column("history_item_ids", IDS, "history before T1, oldest first"),
+        Column("history_event_times", TIMES, "last use of each, as in user_history"),
+        Column("history_scenarios", TEXTS, "scenario of that use, as in user_history"),
         Column("retrieved_item_ids", IDS, "R_u: what the existing channels returned, best first"),
         Column("rtg_item_ids", IDS, "retrieved target group: X_u in R_u"),
         Column("itg_item_ids", IDS, "incremental target group: X_u outside R_u"),
@@ -193,6 +199,7 @@ TARGET_GROUP = Table(
     ),
     key=("request_id",),
     order_by=("user_id", "event_time", "request_id"),
+    version=2,
 )
 
 INCREC_SAMPLE = Table(
@@ -203,12 +210,15 @@ INCREC_SAMPLE = Table(
         USER,
         Column("event_time", TIME, "T1"),
         Column("history_item_ids", IDS, "history before T1, oldest first"),
+        Column("history_event_times", TIMES, "last use of each, as in user_history"),
+        Column("history_scenarios", TEXTS, "scenario of that use, as in user_history"),
         Column("rtg_item_ids", IDS, "retrieved target group, de-duplicated over the day"),
         Column("itg_item_ids", IDS, "incremental target group, de-duplicated over the day"),
         Column("etg_item_ids", IDS, "exposed target group, de-duplicated over the day"),
     ),
     key=("request_id",),
     order_by=("user_id", "event_time", "request_id"),
+    version=2,
 )
 
 CHECKPOINT = Table(

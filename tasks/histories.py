@@ -56,8 +56,8 @@ def read_window_clicks(lakehouse: Lakehouse, day: date, settings: Settings) -> p
     Read the clicks of the window that ends on ``day`` with the warm start's items that are still in it.
 
     Returns:
-        Columns user_id, item_id, event_time, place; ``place`` orders a user's brought items, which all
-        carry the time of the last one (negative; 0 for logged clicks).
+        Columns user_id, item_id, scenario, event_time, place; ``place`` orders a user's brought items, which
+        all carry the time of the last one and no scenario (negative; 0 for logged clicks).
     """
     exposure = ingested(lakehouse, day)
     first_day = source_first_day(exposure)

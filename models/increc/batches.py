@@ -37,11 +37,11 @@ class Batch:
     ``n_total``: the samples of the whole batch, of which this process has b. ``rows`` int64 [r]: the items;
     the first ``n_scored`` are targets, negatives or exposed, the others only history. ``side_rows`` int64
     [s]: the distinct rows of their side features, into which ``side_index`` int64 [r, f] points;
-    ``profile_rows`` and ``profile_index`` likewise. ``exposed``: the distinct exposed items of the whole
-    batch. ``negatives`` int64 [k] and ``log_weight`` float32 [k]: N. ``click_hits`` and ``exposure_hits``
-    int64 [2, h]: (sample, column of N) where a negative is one of the sample's RTG ∪ ITG or ETG. ``similar``
-    int64 [p]: for each ITG target the item j of Eq. 7 where the day's pool chose it, -1 for none; empty for
-    the batch's pool.
+    ``profile_rows`` and ``profile_index`` likewise. ``history_context`` int64 [v, 2]: as ``Samples.context``.
+    ``exposed``: the distinct exposed items of the whole batch. ``negatives`` int64 [k] and ``log_weight``
+    float32 [k]: N. ``click_hits`` and ``exposure_hits`` int64 [2, h]: (sample, column of N) where a negative
+    is one of the sample's RTG ∪ ITG or ETG. ``similar`` int64 [p]: for each ITG target the item j of Eq. 7
+    where the day's pool chose it, -1 for none; empty for the batch's pool.
     """
 
     n_samples: int
@@ -52,6 +52,7 @@ class Batch:
     side_index: Tensor
     history_index: Tensor
     history_offsets: Tensor
+    history_context: Tensor
     profile_rows: Tensor
     profile_index: Tensor
     profile_offsets: Tensor
@@ -149,6 +150,7 @@ class Batches:
             side_index=_tensor(side_place[side]),
             history_index=_tensor(place[part.history.values]),
             history_offsets=_tensor(part.history.offsets),
+            history_context=_tensor(part.context.values),
             profile_rows=_tensor(profile_rows),
             profile_index=_tensor(profile_place[part.profile.values]),
             profile_offsets=_tensor(part.profile.offsets),

@@ -6,7 +6,7 @@ RTG / ITG / ETG = retrieved / incremental / exposed target group. Importing this
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.increc import backbones
 
@@ -34,6 +34,12 @@ STRUCTURE = (
     "n_price_buckets",
     "n_profile_buckets",
     "optimizer_state",
+    "n_gap_buckets",
+    "n_scenario_buckets",
+    "n_positions",
+    "n_interests",
+    "n_heads",
+    "n_layers",
 )
 
 
@@ -103,6 +109,41 @@ class IncRecConfig(BaseModel):
     n_profile_buckets: int = Field(
         4096, ge=0, le=10_000_000, description="Hash buckets of profile tokens name=value; 0 leaves them out."
     )
+    n_gap_buckets: int = Field(
+        32,
+        ge=0,
+        le=64,
+        description="Buckets of log2(1 + seconds) since a history item was used, the last open; 0 leaves the "
+        "time gap out. This and what follows up to group_size is of backbones that read sequences.",
+    )
+    n_scenario_buckets: int = Field(
+        64,
+        ge=0,
+        le=100_000,
+        description="Hash buckets of a history item's scenario; 0 leaves the scenario out.",
+    )
+    n_positions: int = Field(
+        50,
+        ge=1,
+        le=10_000,
+        description="Learned positions from the newest item on; older items share the last.",
+    )
+    n_interests: int = Field(
+        4, ge=1, le=64, description="Interests m of comirec, mind and kuaiformer: user vectors of one user."
+    )
+    n_heads: int = Field(2, ge=1, le=64, description="Attention heads of sasrec and kuaiformer; divides dim.")
+    n_layers: int = Field(2, ge=1, le=32, description="Attention blocks of sasrec and kuaiformer.")
+    dropout: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of values that training drops in sasrec and kuaiformer.",
+    )
+    n_routing_rounds: int = Field(3, ge=1, le=20, description="Rounds of mind's dynamic routing.")
+    n_recent: int = Field(16, ge=1, le=10_000, description="Newest items that kuaiformer keeps apart.")
+    group_size: int = Field(
+        8, ge=2, le=1000, description="Older items that kuaiformer compresses into one token."
+    )
     boost: float = Field(
         3.0, gt=0, le=1000, description="Weight of an ITG positive in TB-boost; an RTG positive has 1."
     )
@@ -134,6 +175,15 @@ class IncRecConfig(BaseModel):
         if name not in backbones.names():
             raise ValueError(f"unknown backbone {name!r}; known: {', '.join(backbones.names())}")
         return name
+
+    @model_validator(mode="after")
+    def _has_whole_heads(self) -> "IncRecConfig":
+        if self.backbone in backbones.WITH_HEADS and self.dim % self.n_heads:
+            raise ValueError(
+                f"{self.backbone} cuts dim into n_heads equal heads, but {self.dim} is no multiple of "
+                f"{self.n_heads}; change one"
+            )
+        return self
 
     @property
     def alpha_mode(self) -> AlphaMode:

@@ -1,5 +1,5 @@
 """
-Which numbers stand for an item's side features and a user's profile?
+Which numbers stand for an item's side features, a user's profile and what a history's items carry?
 
 Every feature is hashed into buckets by a fixed function, the same in every process and on every machine.
 Bucket 0 is the null bucket: what is absent has an embedding of its own.
@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 
 from models.increc.config import IncRecConfig
 from models.increc.ragged import Ragged, list_lengths, one_array
+
+Lists = pa.ListArray | pa.ChunkedArray
 
 ID_FIELDS = {
     "category_id": "n_category_buckets",
@@ -96,6 +98,90 @@ def profile_buckets(profiles: pa.ListArray | pa.ChunkedArray, n_buckets: int) ->
 def no_profiles(n_users: int) -> Ragged:
     """Give ``n_users`` users without a profile."""
     return Ragged.from_lengths(np.zeros(n_users, np.int64), np.ones(n_users, np.int64))
+
+
+def context_buckets(
+    history: Ragged,
+    event_times: Lists | None,
+    scenarios: Lists | None,
+    now: np.ndarray | None,
+    config: IncRecConfig,
+) -> Ragged:
+    """
+    Give each history item's buckets of the time gap and the scenario: int64 [v, 2] aligned with ``history``.
+
+    Args:
+        history: v items of n users.
+        event_times: when each was used, UTC; lists aligned with ``history``, None where all are unknown.
+        scenarios: where each was used, likewise.
+        now: the time that gaps are counted to, datetime64 of one or n; needed with ``event_times``.
+        config: the numbers of buckets.
+
+    Raises:
+        ValueError: lists are not aligned with the history, or times come without ``now``.
+    """
+    context = np.zeros((len(history.values), 2), np.int64)
+    if event_times is not None and config.n_gap_buckets:
+        if now is None:
+            raise ValueError(
+                "the history has event times but there is no time now to count gaps to; give now"
+            )
+        times = (
+            _aligned(event_times, history, "event times")
+            .cast(pa.timestamp("us"))
+            .to_numpy(zero_copy_only=False)
+        )
+        until = np.broadcast_to(now, len(history))[history.owners()]
+        context[:, 0] = gap_buckets(until - times, config.n_gap_buckets)
+    if scenarios is not None and config.n_scenario_buckets:
+        context[:, 1] = token_buckets(_aligned(scenarios, history, "scenarios"), config.n_scenario_buckets)
+    return Ragged(context, history.offsets)
+
+
+def no_context(n_users: int) -> Ragged:
+    """Give the histories of ``n_users`` users for a backbone that reads no context: nothing."""
+    return Ragged(np.zeros((0, 2), np.int64), np.zeros(n_users + 1, np.int64))
+
+
+def gap_buckets(gaps: np.ndarray, n_buckets: int) -> np.ndarray:
+    """
+    Cut timedelta64 gaps at powers of two of seconds into buckets 1..n_buckets, the last open.
+
+    A gap below zero counts as none; NaT, an unknown one, gives 0.
+    """
+    is_known = ~np.isnat(gaps)
+    seconds = (
+        np.where(is_known, gaps, np.timedelta64(0, "us"))
+        .astype("timedelta64[s]")
+        .astype(np.int64)
+        .clip(min=0)
+    )
+    buckets = np.floor(np.log2(1 + seconds)).astype(np.int64).clip(max=n_buckets - 1) + 1
+    return np.where(is_known, buckets, 0)
+
+
+def token_buckets(tokens: pa.Array, n_buckets: int) -> np.ndarray:
+    """Hash texts into buckets 1..n_buckets; null or the empty text gives 0."""
+    encoded = pc.fill_null(tokens, "").dictionary_encode()
+    hashed = [
+        zlib.crc32(token.encode()) % n_buckets + 1 if token else 0 for token in encoded.dictionary.to_pylist()
+    ]
+    return np.array(hashed, np.int64)[encoded.indices.to_numpy()]
+
+
+def _aligned(lists: Lists, history: Ragged, what: str) -> pa.Array:
+    """Give the values of the lists. Raises ValueError where their lengths are not those of the histories."""
+    lists = one_array(lists)
+    if len(lists) != len(history):
+        raise ValueError(f"{len(history)} histories but {len(lists)} lists of {what}: one of each per user")
+    differs = list_lengths(lists) != history.lengths
+    if differs.any():
+        at = int(differs.argmax())
+        raise ValueError(
+            f"history {at} has {history.lengths[at]} items but {list_lengths(lists)[at]} {what}: "
+            "give one for each item"
+        )
+    return lists.flatten()
 
 
 def _is_null(column: pa.ChunkedArray) -> np.ndarray:

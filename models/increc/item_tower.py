@@ -1,7 +1,8 @@
 """
 What goes into the towers? Item input embeddings (id plus side features) and a user's history of them.
 
-Shapes: n items or users, f side features, d dim, r rows of the vocabulary.
+Shapes: n items or users, f side features, d dim, r rows of the vocabulary, v history items of all users, l
+places of the longest history.
 """
 
 from dataclasses import dataclass
@@ -78,18 +79,47 @@ class History:
     """
     The histories of n users: user i has items ``index[offsets[i]:offsets[i + 1]]``, oldest first.
 
-    ``embedded`` float32 [r', d] are input embeddings of distinct items, ``index`` int64 points into them,
-    ``offsets`` int64 [n + 1]. No history is empty.
+    ``embedded`` float32 [r', d] are input embeddings of distinct items, ``index`` int64 [v] points into them,
+    ``offsets`` int64 [n + 1]. No history is empty. ``context`` float32 [v, d] is what each item carries
+    beside itself (``SequenceEmbedding``); only backbones that read sequences get it. Whatever is made of
+    these is made once for all towers; padding is at the front, so the newest item is the last column.
     """
 
     embedded: Tensor
     index: Tensor
     offsets: Tensor
+    context: Tensor | None = None
 
     @cached_property
     def mean(self) -> Tensor:
         """Average of each user's items, computed once for all towers: [n, d]."""
         return sum_rows(self.embedded, self.index, self.offsets) / self.offsets.diff().unsqueeze(1)
+
+    @cached_property
+    def is_item(self) -> Tensor:
+        """Where the padded sequences have an item: bool [n, l]."""
+        lengths = self.offsets.diff()
+        columns = torch.arange(int(lengths.max()) - 1, -1, -1, device=self.index.device)
+        return columns < lengths.unsqueeze(1)
+
+    @cached_property
+    def items(self) -> Tensor:
+        """Input embeddings of the items, zero on padding: [n, l, d]."""
+        return self._pad(self._own)
+
+    @cached_property
+    def sequence(self) -> Tensor:
+        """Input embeddings of the items plus their context, zero on padding: [n, l, d]."""
+        return self._pad(self._own + self.context)
+
+    @cached_property
+    def _own(self) -> Tensor:
+        return functional.embedding(self.index, self.embedded)
+
+    def _pad(self, values: Tensor) -> Tensor:
+        slots = self.is_item.flatten().nonzero().squeeze(1)
+        padded = values.new_zeros(self.is_item.numel(), values.shape[1]).index_copy(0, slots, values)
+        return padded.view(*self.is_item.shape, -1)
 
 
 def _draw(table: Tensor, rows: Tensor) -> None:

@@ -8,16 +8,23 @@ memory beyond the result does not grow with the catalogue or the number of users
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from models.increc import weights
+from models.increc import backbones, weights
 from models.increc.config import IncRecConfig, Tower
-from models.increc.features import no_profiles, profile_buckets, require_columns, side_buckets
-from models.increc.item_tower import History
+from models.increc.features import (
+    context_buckets,
+    no_context,
+    no_profiles,
+    profile_buckets,
+    require_columns,
+    side_buckets,
+)
 from models.increc.network import IncRec
 from models.increc.ragged import Ragged, ids_from_arrow
 from models.increc.reproducible import cpu_threads
@@ -25,6 +32,7 @@ from models.increc.vocabulary import Vocabulary
 from models.increc.weights import CorruptModel
 
 BLOCK = 8192
+SEQUENCE_BLOCK = 1024
 
 
 class UnknownTower(LookupError):
@@ -77,6 +85,9 @@ class TrainedModel:
         *,
         items: pa.Table | None = None,
         tower: Tower | None = None,
+        event_times: pa.ListArray | None = None,
+        scenarios: pa.ListArray | None = None,
+        now: datetime | None = None,
     ) -> np.ndarray:
         """
         Represent users by their histories (item ids, oldest first) and profiles (tokens ``name=value``).
@@ -90,10 +101,14 @@ class TrainedModel:
             profiles: aligned with ``histories``; None or null where there is none.
             items: the item table of the day, for items that the model has not learned.
             tower: default is the serving tower: incremental of IncRec variants, basic of TB variants.
+            event_times: when each item was used, UTC, lists aligned with ``histories``; None where unknown.
+                These three count only for backbones that read sequences.
+            scenarios: where each was used, likewise; null and the empty text are unknown.
+            now: the time that gaps are counted to, naive UTC: the start of the day that is served.
 
         Raises:
             UnknownTower: the variant does not train ``tower``.
-            ValueError: histories and profiles differ in number.
+            ValueError: the lists are not aligned, or there are event times without ``now``.
         """
         tower = tower or self.config.serving_tower
         if tower not in self.config.towers:
@@ -105,12 +120,14 @@ class TrainedModel:
         buckets = no_profiles(len(histories))
         if profiles is not None and self.config.n_profile_buckets:
             buckets = profile_buckets(profiles, self.config.n_profile_buckets)
-        history, side = self._histories(histories, items)
+        history, context, side = self._histories(histories, items, event_times, scenarios, now)
+        size = SEQUENCE_BLOCK if self._reads_sequence else BLOCK
         blocks = []
         with torch.inference_mode(), cpu_threads(self.config.n_threads):
-            for start in range(0, len(history), BLOCK):
-                chosen = np.arange(start, min(start + BLOCK, len(history)))
-                users = self._represent_users(tower, history.take(chosen), side, buckets.take(chosen))
+            for start in range(0, len(history), size):
+                chosen = np.arange(start, min(start + size, len(history)))
+                parts = (rows.take(chosen) for rows in (history, context, buckets))
+                users = self._represent_users(tower, *parts, side)
                 blocks.append(users.numpy())
         if not blocks:
             return np.zeros((0, self.config.dim), np.float32)
@@ -179,8 +196,23 @@ class TrainedModel:
         embedding = self.network.item_embedding
         return embedding.id(torch.from_numpy(rows)) * known + embedding.embed_side(torch.from_numpy(side))
 
-    def _histories(self, histories: pa.ListArray, items: pa.Table | None) -> tuple[Ragged, np.ndarray]:
-        """Turn item ids into rows, new ones of ``items`` behind the vocabulary; give all rows' features."""
+    @property
+    def _reads_sequence(self) -> bool:
+        return backbones.load(self.config.backbone).READS_SEQUENCE
+
+    def _histories(
+        self,
+        histories: pa.ListArray,
+        items: pa.Table | None,
+        event_times: pa.ListArray | None,
+        scenarios: pa.ListArray | None,
+        now: datetime | None,
+    ) -> tuple[Ragged, Ragged, np.ndarray]:
+        """
+        Turn item ids into rows, new ones of ``items`` behind the vocabulary; give all rows' features.
+
+        The context of the items stands beside them.
+        """
         ids = ids_from_arrow(histories)
         rows, side = self.vocabulary.rows(ids.values), self.vocabulary.side
         if items is not None:
@@ -194,9 +226,16 @@ class TrainedModel:
             is_new &= places < len(new_ids)
             rows = np.where((rows == 0) & is_new, len(self.vocabulary) + places, rows)
         known = Ragged(rows, ids.offsets).where(rows > 0)
-        return known.last(self.config.history_length).fill_empty(0), side
+        history = known.last(self.config.history_length).fill_empty(0)
+        if not self._reads_sequence:
+            return history, no_context(len(ids)), side
+        at = None if now is None else np.datetime64(now, "us")
+        context = context_buckets(ids, event_times, scenarios, at, self.config).where(rows > 0)
+        return history, context.last(self.config.history_length).fill_empty(0), side
 
-    def _represent_users(self, tower: str, history: Ragged, side: np.ndarray, profile: Ragged) -> Tensor:
+    def _represent_users(
+        self, tower: str, history: Ragged, context: Ragged, profile: Ragged, side: np.ndarray
+    ) -> Tensor:
         distinct, index = np.unique(history.values, return_inverse=True)
         id_rows = np.where(distinct < len(self.vocabulary), distinct, 0)
         embedded = self._embed_inputs(id_rows, side[distinct])
@@ -206,5 +245,5 @@ class TrainedModel:
             )[0]
         tensors = map(torch.from_numpy, (profile.values, profile.offsets))
         profiles = self.network.embed_profiles(*tensors)
-        items = History(embedded, torch.from_numpy(index), torch.from_numpy(history.offsets))
-        return self.network.represent_users(tower, items, profiles)
+        parts = map(torch.from_numpy, (index, history.offsets, context.values))
+        return self.network.represent_users(tower, self.network.history(embedded, *parts), profiles)

@@ -13,6 +13,7 @@ from torch.nn import functional
 from models.increc import backbones
 from models.increc.config import IncRecConfig
 from models.increc.item_tower import INITIAL_STD, History, ItemEmbedding
+from models.increc.sequence import SequenceEmbedding
 from models.increc.tables import distinct_rows, sum_rows
 
 SHORTEST = 0.1
@@ -22,8 +23,8 @@ class IncRec(nn.Module):
     """
     Item tower ``v_i`` and user towers ``u_basic``, ``u_incremental``, ``u_alignment`` of one backbone.
 
-    The input embeddings of items and of profile features are shared by all towers; everything behind them
-    is each tower's own.
+    The input embeddings of items, of what a history's items carry and of profile features are shared by all
+    towers; everything behind them is each tower's own.
     """
 
     def __init__(self, config: IncRecConfig, n_rows: int) -> None:
@@ -33,12 +34,24 @@ class IncRec(nn.Module):
         self.item_embedding = ItemEmbedding(config, n_rows)
         self.profile_embedding = nn.Embedding(config.n_profile_buckets + 1, config.dim)
         nn.init.normal_(self.profile_embedding.weight, std=INITIAL_STD)
+        self.sequence_embedding = SequenceEmbedding(config) if backbone.READS_SEQUENCE else None
         self.item_tower = backbone.ItemTower(config)
         self.user_towers = nn.ModuleDict({tower: backbone.UserTower(config) for tower in config.towers})
 
     def represent_items(self, embedded: Tensor) -> Tensor:
         """Item tower, Eq. 1: input embeddings [n, d] -> unit vectors v [n, d]."""
         return functional.normalize(self.item_tower(embedded).float(), dim=-1, eps=SHORTEST)
+
+    def history(self, embedded: Tensor, index: Tensor, offsets: Tensor, context: Tensor) -> History:
+        """
+        Put the histories of n users together for all towers: arguments as of ``History``.
+
+        ``context`` int64 [v, 2], the time gap's and the scenario's bucket of each item; [0, 2] where the
+        backbone reads none.
+        """
+        if self.sequence_embedding is None:
+            return History(embedded, index, offsets)
+        return History(embedded, index, offsets, self.sequence_embedding(context, offsets))
 
     def represent_users(self, tower: str, history: History, profile: Tensor) -> Tensor:
         """User tower, Eq. 1, 3 or 5: histories and profiles [n, d] -> unit vectors u [n, m, d]."""

@@ -16,7 +16,6 @@ from torch.nn import functional
 from models.increc import losses
 from models.increc.batches import Batch, Group
 from models.increc.config import IncRecConfig
-from models.increc.item_tower import History
 from models.increc.network import IncRec
 from models.increc.ranks import ALONE, Ranks
 from models.increc.samples import Samples
@@ -54,7 +53,7 @@ def loss_terms(
     """
     embedded = network.item_embedding.of_batch(batch.rows, batch.side_rows, batch.side_index)
     items = network.represent_items(embedded[: batch.n_scored])
-    history = History(embedded, batch.history_index, batch.history_offsets)
+    history = network.history(embedded, batch.history_index, batch.history_offsets, batch.history_context)
     profile = network.embed_batch_profiles(batch.profile_rows, batch.profile_index, batch.profile_offsets)
     if batch.n_samples == 0:
         return _no_terms(embedded, profile, config, ranks)

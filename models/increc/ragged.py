@@ -14,8 +14,8 @@ class Ragged:
     """
     n rows of different length.
 
-    ``values`` [v] holds the rows one after the other, row i at ``offsets[i]:offsets[i + 1]``; ``offsets`` is
-    int64 [n + 1] and starts with 0.
+    ``values`` [v] or [v, c] holds the rows one after the other, row i at ``offsets[i]:offsets[i + 1]``;
+    ``offsets`` is int64 [n + 1] and starts with 0.
     """
 
     values: np.ndarray
@@ -59,7 +59,7 @@ class Ragged:
     def fill_empty(self, value: int) -> Ragged:
         """Put the one ``value`` into each empty row."""
         is_empty = self.lengths == 0
-        values = np.insert(self.values, self.offsets[:-1][is_empty], value)
+        values = np.insert(self.values, self.offsets[:-1][is_empty], value, axis=0)
         return Ragged.from_lengths(values, self.lengths + is_empty)
 
 

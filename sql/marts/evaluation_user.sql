@@ -8,7 +8,9 @@ with
 history as (
     select
         user_id,
-        item_ids
+        item_ids,
+        event_times,
+        scenarios
     from user_history
     where ds = $yesterday
 ),
@@ -73,6 +75,8 @@ chosen as (
 select
     chosen.user_id,
     coalesce(history.item_ids, []::bigint[]) as history_item_ids,
+    coalesce(history.event_times, []::timestamp[]) as history_event_times,
+    coalesce(history.scenarios, []::varchar[]) as history_scenarios,
     coalesce(targets.target_item_ids, []::bigint[]) as target_item_ids,
     coalesce(targets.target_scenarios, []::varchar[]) as target_scenarios,
     coalesce(exposed.exposed_item_ids, []::bigint[]) as exposed_item_ids,

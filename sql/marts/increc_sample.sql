@@ -58,6 +58,8 @@ select
     target_group.user_id,
     target_group.event_time,
     target_group.history_item_ids,
+    target_group.history_event_times,
+    target_group.history_scenarios,
     coalesce(grouped.rtg_item_ids, []::bigint[]) as rtg_item_ids,
     coalesce(grouped.itg_item_ids, []::bigint[]) as itg_item_ids,
     coalesce(grouped.etg_item_ids, []::bigint[]) as etg_item_ids

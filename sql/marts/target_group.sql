@@ -34,6 +34,8 @@ select
     request_history.user_id,
     request_history.event_time,
     request_history.history_item_ids,
+    request_history.history_event_times,
+    request_history.history_scenarios,
     request_history.retrieved_item_ids,
     coalesce(grouped.rtg_item_ids, []::bigint[]) as rtg_item_ids,
     coalesce(grouped.itg_item_ids, []::bigint[]) as itg_item_ids,

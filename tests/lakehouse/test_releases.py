@@ -51,7 +51,7 @@ def contents() -> ReleaseContents:
         i2i_table=pa.table([[10], [11], [0.5], [1], [2]], schema=tables.I2I_TABLE.schema),
         item_index=pa.table([[10, 11], [1, 2], [DAY, DAY]], schema=tables.ITEM_INDEX.schema),
         items=pa.table({"item_id": [10, 11, 12], "item_index": [1, 2, 3], "price": [0.5, None, 1.0]}),
-        user_history=pa.table([[0], [[10]], [[0]]], schema=tables.USER_HISTORY.schema),
+        user_history=pa.table([[0], [[10]], [[0]], [["home"]]], schema=tables.USER_HISTORY.schema),
         popular_item_ids=np.array([12, 10]),
         quotas={"swing": 50, "base": 100},
         towers={"base": tower},

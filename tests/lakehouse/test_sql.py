@@ -65,6 +65,7 @@ def test_nested_columns_and_times_come_through_and_can_be_stored_again(root: str
             "user_id": [1, 2],
             "item_ids": [[5, 6], []],
             "event_times": pa.array([[TEN, TEN], []], pa.list_(TIME)),
+            "scenarios": pa.array([["home", ""], []], pa.list_(pa.string())),
         }
     )
     digest = lakehouse.replace(USER_HISTORY, DAY, histories).digest

@@ -68,6 +68,17 @@ def test_history_is_distinct_oldest_first_and_keeps_the_order_of_the_warm_start(
     assert history["user_id"].to_pylist() == [1, 2]
     assert history["item_ids"].to_pylist() == [[5, 6, 11, 10], [7]]
     assert history["event_times"].to_pylist()[0] == [at(1, day=2), at(1, day=2), at(9), at(10)]
+    assert history["scenarios"].to_pylist() == [["", "", "home", "search"], [""]]
+
+
+def test_history_names_one_scenario_of_uses_at_one_time():
+    clicks = rows(CLICK, (1, 10, "home", at(8)), (1, 10, "search", at(8)), (1, 10, "video", at(7)))
+    history = run_sql(
+        "marts/user_history",
+        {"window_click": window_clicks(clicks, rows(INITIAL_HISTORY))},
+        {"history_length": 3},
+    )
+    assert history["scenarios"].to_pylist() == [["search"]]
 
 
 def test_warm_start_leaves_the_window_with_its_last_time():
@@ -165,15 +176,19 @@ def request_histories(found, history, clicks):
 def test_request_history_sees_only_what_was_strictly_before(two_requests):
     found = request_histories(
         two_requests,
-        [(1, [5, 6], [at(1, day=3), at(2, day=3)])],
+        [(1, [5, 6], [at(1, day=3), at(2, day=3)], ["", "home"])],
         [(1, 7, "search", at(9)), (1, 5, "search", at(10)), (1, 8, "home", at(12))],
     )
     assert found["history_item_ids"].to_pylist() == [[5, 6], [6, 7, 5]]
+    old = at(2, day=3)
+    assert found["history_event_times"].to_pylist() == [[at(1, day=3), old], [old, at(9), at(10)]]
+    assert found["history_scenarios"].to_pylist() == [["", "home"], ["home", "search", "search"]]
 
 
 def test_user_without_history_has_an_empty_one(two_requests):
     found = request_histories(two_requests, [], [])
-    assert found["history_item_ids"].to_pylist() == [[], []]
+    for column in ("history_item_ids", "history_event_times", "history_scenarios"):
+        assert found[column].to_pylist() == [[], []]
 
 
 def target_groups(found, retrieved, clicks):
@@ -194,7 +209,7 @@ def test_targets_after_the_request_split_by_what_was_retrieved(two_requests):
 def test_item_of_the_history_is_no_target(two_requests):
     clicks = [(1, 5, "home", at(13))]
     found = target_groups(
-        request_histories(two_requests, [(1, [5], [at(1, day=3)])], clicks), [[], []], clicks
+        request_histories(two_requests, [(1, [5], [at(1, day=3)], ["home"])], clicks), [[], []], clicks
     )
     assert found["itg_item_ids"].to_pylist() == [[], []]
 
@@ -202,12 +217,14 @@ def test_item_of_the_history_is_no_target(two_requests):
 def test_each_item_is_a_target_once_a_day_at_the_latest_request():
     groups = rows(
         TARGET_GROUP,
-        (1, 1, at(9), [], [], [20], [21], [10, 11]),
-        (2, 1, at(12), [], [], [], [20, 21, 22], [10]),
-        (3, 2, at(9), [], [], [20], [], [10]),
+        (1, 1, at(9), [5], [at(7)], ["home"], [], [20], [21], [10, 11]),
+        (2, 1, at(12), [], [], [], [], [], [20, 21, 22], [10]),
+        (3, 2, at(9), [], [], [], [], [20], [], [10]),
     )
     samples = run_sql("marts/increc_sample", {"target_group": groups}, {"day": DAY})
     assert samples["request_id"].to_pylist() == [1, 2, 3]
+    assert samples["history_event_times"].to_pylist() == [[at(7)], [], []]
+    assert samples["history_scenarios"].to_pylist() == [["home"], [], []]
     assert samples["rtg_item_ids"].to_pylist() == [[], [], [20]]
     assert samples["itg_item_ids"].to_pylist() == [[], [20, 21, 22], []]
     assert samples["etg_item_ids"].to_pylist() == [[11], [10], [10]]
@@ -225,10 +242,10 @@ def test_evaluation_targets_are_new_to_the_user_and_r_u_is_of_the_first_request(
         "exposure": rows(EXPOSURE, exposure(1, 20, at(9)), exposure(1, 5, at(9)), exposure(2, 30, at(9))),
         "target_group": rows(
             TARGET_GROUP,
-            (8, 1, at(12), [], [99], [], [], []),
-            (9, 1, at(9), [5], [50, 51], [], [20], [20]),
+            (8, 1, at(12), [], [], [], [99], [], [], []),
+            (9, 1, at(9), [5], [at(1, day=3)], ["home"], [50, 51], [], [20], [20]),
         ),
-        "user_history": rows(USER_HISTORY, (1, [5], [at(1, day=3)]), ds=EVE),
+        "user_history": rows(USER_HISTORY, (1, [5], [at(1, day=3)], ["home"]), ds=EVE),
     }
     found = run_sql(
         "marts/evaluation_user",
@@ -236,6 +253,8 @@ def test_evaluation_targets_are_new_to_the_user_and_r_u_is_of_the_first_request(
         {"day": DAY, "yesterday": EVE, "primary_scenario": "home", "max_users": 10, "seed": 1},
     )
     assert found["user_id"].to_pylist() == [1, 2, 3]
+    assert found["history_event_times"].to_pylist() == [[at(1, day=3)], [], []]
+    assert found["history_scenarios"].to_pylist() == [["home"], [], []]
     assert found["target_item_ids"].to_pylist() == [[20], [], [9]]
     assert found["target_scenarios"].to_pylist() == [["search"], [], ["home"]]
     assert found["exposed_item_ids"].to_pylist() == [[20], [30], []]

@@ -43,7 +43,8 @@ def small_contents(seed: int = 0, **changes: object) -> ReleaseContents:
         "item_index": pa.table([ITEMS, ITEMS, [DAY] * 40], schema=tables.ITEM_INDEX.schema),
         "items": pa.table({"item_id": ITEMS, "item_index": ITEMS.astype(np.int32), "category_id": ITEMS % 4}),
         "user_history": pa.table(
-            [USERS, histories, [[datetime(2022, 5, 3)] * 3] * 5], schema=tables.USER_HISTORY.schema
+            [USERS, histories, [[datetime(2022, 5, 3)] * 3] * 5, [["home"] * 3] * 5],
+            schema=tables.USER_HISTORY.schema,
         ),
         "popular_item_ids": ITEMS[::-1],
         "quotas": {"swing": 5},

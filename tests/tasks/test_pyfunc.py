@@ -49,6 +49,7 @@ def trained_tower():
     items = items.append_column("price", pa.nulls(len(ITEMS), pa.float32()))
     histories = [generator.choice(ITEMS, 4, replace=False).tolist() for _ in range(n)]
     columns = [range(n), range(n), [datetime(2022, 5, 2)] * n, histories]
+    columns += [[[datetime(2022, 5, 1)] * 4] * n, [["home"] * 4] * n]
     columns += [[row[:1] for row in histories], [[]] * n, [row[:1] for row in histories]]
     samples = pa.table(columns, schema=tables.INCREC_SAMPLE.schema)
     users = pa.table({"user_id": pa.array([], pa.int64()), "profile": pa.array([], pa.list_(pa.string()))})

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from models.increc.config import IncRecConfig
 from models.increc.item_tower import History
 
+READS_SEQUENCE = False
+
 
 def _mlp(n_in: int, config: IncRecConfig) -> nn.Sequential:
     return nn.Sequential(

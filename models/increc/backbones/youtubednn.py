@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from models.increc.config import IncRecConfig
 from models.increc.item_tower import History
 
+READS_SEQUENCE = False
+
 
 class ItemTower(nn.Module):
     """The item's input embedding as it is: id plus side features."""

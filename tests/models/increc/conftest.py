@@ -44,6 +44,12 @@ def sample_table(history, rtg, itg, etg, *, day: int = 1) -> pa.Table:
             "user_id": pa.array(range(n), pa.int64()),
             "event_time": pa.array([datetime(2026, 1, day)] * n, pa.timestamp("us")),
             "history_item_ids": pa.array(history, IDS),
+            "history_event_times": pa.array(
+                [[datetime(2025, 12, 31)] * len(items) for items in history], pa.list_(pa.timestamp("us"))
+            ),
+            "history_scenarios": pa.array(
+                [["home"] * len(items) for items in history], pa.list_(pa.string())
+            ),
             "rtg_item_ids": pa.array(rtg, IDS),
             "itg_item_ids": pa.array(itg, IDS),
             "etg_item_ids": pa.array(etg, IDS),
@@ -116,8 +122,9 @@ def tables():
 def hit_rate(
     users: np.ndarray, items: np.ndarray, item_ids: np.ndarray, targets: pa.ChunkedArray, k: int
 ) -> float:
-    """Give the share of targets among each user's ``k`` best items."""
-    best = item_ids[np.argsort(-(users @ items.T), axis=1)[:, :k]]
+    """Give the share of targets among each user's ``k`` best items, by the best of the interests."""
+    scores = (users.reshape(len(users), -1, users.shape[-1]) @ items.T).max(axis=1)
+    best = item_ids[np.argsort(-scores, axis=1)[:, :k]]
     found = [len(set(row) & set(wanted)) for row, wanted in zip(best, targets.to_pylist(), strict=True)]
     return sum(found) / sum(map(len, targets.to_pylist()))
 

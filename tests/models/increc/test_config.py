@@ -17,8 +17,18 @@ def test_every_field_says_what_it_is():
 
 
 def test_unknown_backbone_is_refused_with_the_known_ones():
-    with pytest.raises(ValidationError, match=r"unknown backbone 'gru'; known: dssm, youtubednn"):
+    with pytest.raises(
+        ValidationError,
+        match=r"unknown backbone 'gru'; known: comirec, dssm, kuaiformer, mind, sasrec, youtubednn",
+    ):
         IncRecConfig(backbone="gru")
+
+
+@pytest.mark.parametrize("backbone", ["sasrec", "kuaiformer"])
+def test_heads_must_divide_dim(backbone):
+    with pytest.raises(ValidationError, match=f"{backbone} cuts dim into n_heads equal heads, but 10 is no"):
+        IncRecConfig(backbone=backbone, dim=10, n_heads=4)
+    assert IncRecConfig(backbone="comirec", dim=10, n_heads=4).dim == 10
 
 
 @pytest.mark.parametrize("wrong", [{"variant": "Inc"}, {"epoch": 3}, {"temperature": 0}, {"dim": 1}])

@@ -74,7 +74,8 @@ def test_window_without_itg_is_refused_where_the_serving_tower_learns_from_it(ba
 @pytest.mark.parametrize("pool", ["batch", "day"])
 def test_day_without_itg_is_learned_from_among_others(world, config, pool):
     lists = pa.array([[]] * 300, pa.list_(pa.int64()))
-    none = world.train.slice(0, 300).set_column(5, "itg_item_ids", lists)
+    none = world.train.slice(0, 300)
+    none = none.set_column(none.column_names.index("itg_item_ids"), "itg_item_ids", lists)
     assert none.column_names == world.train.column_names
     rest = world.train.slice(300, 300)
     days = [pa.array(["2026-01-02", "2026-01-03"][n] for n in (day,) * 300) for day in (0, 1)]

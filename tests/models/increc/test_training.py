@@ -5,6 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from models.increc import backbones
 from models.increc.config import TOWERS
 from models.increc.epochs import NonFiniteLoss
 from models.increc.samples import NoSamples
@@ -13,9 +14,10 @@ from models.increc.training import train
 from models.increc.vocabulary import VocabularyChanged
 
 
-@pytest.mark.parametrize("backbone", ["youtubednn", "dssm"])
+@pytest.mark.parametrize("backbone", backbones.names())
 def test_base_tower_learns_the_planted_clusters(world, config, hit_rate_of, backbone):
-    model, _ = train(world.train, world.items, world.users, config.model_copy(update={"backbone": backbone}))
+    changed = config.model_copy(update={"backbone": backbone, "epochs": 12})
+    model, _ = train(world.train, world.items, world.users, changed)
     # Retrieving the user's own and the next cluster by heart finds every target at K = 40 of 200.
     assert hit_rate_of(model, "rtg", 40) > 0.9
     assert hit_rate_of(model, "itg", 40) > 0.9
