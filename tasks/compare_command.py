@@ -10,7 +10,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,11 @@ from tasks.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from tasks.compare import UnitReport
+
+
+class TrainingKilled(OSError):
+    """A process that trained ended without a word."""
+
 
 OPTIONS = {
     "from": "first day of the window, YYYY-MM-DD",
@@ -94,6 +99,11 @@ def _train_all(plan: Plan, settings: Settings) -> "Iterator[UnitReport]":
         try:
             for done in as_completed(running):
                 yield done.result()
+        except BrokenExecutor as error:
+            raise TrainingKilled(
+                "a training process was killed, for memory perhaps; what is done is kept: run it again, with "
+                "TRIBUTARY_N_THREADS=1 for one training at a time"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
