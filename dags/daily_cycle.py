@@ -66,7 +66,7 @@ class WaitForTurn(BaseSensorOperator):
             return is_turn_of(_date(self.day), context, run_type(), load_settings())
 
 
-@task(outlets=[table("exposure"), table("ranking_log"), table("item"), table("user")])
+@task(outlets=[table(name) for name in ("exposure", "ranking_log", "retrieval_log", "item", "user")])
 def ingest_logs(day: str) -> None:
     """Read the day's logs from the source; refuse bad rows into quarantine."""
     from tasks import ingest

@@ -5,7 +5,7 @@ The same code answers for the challenger, for the champion beside it, and for th
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -52,8 +52,10 @@ class Users:
 
     def slice(self, start: int, length: int) -> "Users":
         """Give ``length`` users from row ``start`` on, fewer at the end."""
-        parts = (self.histories.slice(start, length), self.profiles.slice(start, length))
-        return Users(self.ids[start : start + length], *parts)
+        columns = {
+            name: value for name, value in vars(self).items() if isinstance(value, np.ndarray | pa.Array)
+        }
+        return replace(self, **{name: value[start : start + length] for name, value in columns.items()})
 
 
 def read_catalogue(lakehouse: Lakehouse, day: date, settings: Settings) -> Catalogue:

@@ -10,13 +10,20 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from datetime import date
+from typing import TYPE_CHECKING
 
-from tasks.compare import UnitReport, conclude, measure_group, train_unit
-from tasks.comparison import TITLES
 from tasks.comparison_plan import VARIANTS, BadComparison, Plan, config_of, make_plan
 from tasks.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from tasks.compare import UnitReport
+
+
+class TrainingKilled(OSError):
+    """A process that trained ended without a word."""
+
 
 OPTIONS = {
     "from": "first day of the window, YYYY-MM-DD",
@@ -49,6 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def compare(plan: Plan, settings: Settings) -> None:
     """Train, measure and conclude, telling each step; raises as those do."""
+    # torch is slow to import: what was asked wrongly is told before
+    from tasks.compare import conclude, measure_group
+    from tasks.comparison import TITLES
+
     days = plan.evaluated_days
     print(
         f"learning from {plan.training_days[0]} .. {plan.training_days[-1]}, measuring {days[0]} .. "
@@ -69,12 +80,14 @@ def compare(plan: Plan, settings: Settings) -> None:
     print(f"files: {kept.folder}   MLflow: {kept.address}{'' if kept.is_new else ' (as before)'}")
 
 
-def _train_all(plan: Plan, settings: Settings) -> Iterator[UnitReport]:
+def _train_all(plan: Plan, settings: Settings) -> "Iterator[UnitReport]":
     """
     Train every unit, as many at a time as ``n_threads`` of the settings allows for theirs.
 
     One that fails ends the others that have not begun; what is done is kept.
     """
+    from tasks.compare import train_unit
+
     threads = max(config_of(unit, settings).n_threads for unit in plan.units)
     n_processes = min(max(1, settings.n_threads // threads), len(plan.units))
     if n_processes == 1:
@@ -86,6 +99,11 @@ def _train_all(plan: Plan, settings: Settings) -> Iterator[UnitReport]:
         try:
             for done in as_completed(running):
                 yield done.result()
+        except BrokenExecutor as error:
+            raise TrainingKilled(
+                "a training process was killed, for memory perhaps; what is done is kept: run it again, with "
+                "TRIBUTARY_N_THREADS=1 for one training at a time"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 

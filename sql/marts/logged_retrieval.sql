@@ -30,7 +30,7 @@ answer as (
             request.user_id = logged.user_id
             and logged.event_time <= request.event_time
             and date_diff('second', logged.event_time, request.event_time) <= $visit_gap_seconds
-    qualify rank() over (
+    qualify dense_rank() over (
         partition by request.request_id
         order by logged.event_time desc, logged.logged_id desc nulls last
     ) = 1

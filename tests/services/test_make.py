@@ -40,6 +40,7 @@ def told(done: subprocess.CompletedProcess) -> str:
         ("rollback", ["VERSION", "REASON"]),
         ("backfill", ["REPROCESS"]),
         ("summary", ["K"]),
+        ("compare", ["METHODS", "BACKBONES", "SEEDS", "K", "LAST", "EVALUATED", "FROM", "TO"]),
     ],
 )
 def test_nothing_in_what_is_given_is_run(tmp_path: Path, target: str, names: list[str]) -> None:

@@ -1,11 +1,13 @@
 """A comparison on a small world: what it measures and keeps, and that a kill loses one training at most."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -272,6 +274,24 @@ def test_a_killed_comparison_goes_on_and_ends_in_the_same_bytes_as_one_by_severa
     assert "### Table 3" in output
     assert kept_files(killed) == kept_files(whole)
     assert kept_files(whole).keys() == {"comparison.md", "comparison.csv", "comparison.png"}
+
+
+def test_a_killed_training_process_is_told_in_one_line(prepared, tmp_path, monkeypatch, capsys):
+    settings = beside(prepared, tmp_path, n_threads=2)
+    monkeypatch.setattr(compare_command, "load_settings", lambda: settings)
+
+    def kill_one() -> None:
+        while not multiprocessing.active_children():
+            time.sleep(0.01)
+        multiprocessing.active_children()[0].kill()
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    assert compare_command.main(ASKED) == 1
+    killer.join()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("make compare: a training process was killed")
+    assert "TRIBUTARY_N_THREADS=1" in line
 
 
 def test_the_command_passes_on_what_is_typed(prepared, tmp_path, monkeypatch):

@@ -369,6 +369,45 @@ def test_bad_ranking_is_quarantined(release: Path, tmp_path: Path, scores: str, 
     assert stored["item_ids"].to_pylist() == [[1, 2]] * 29
 
 
+def test_retrieval_log_is_mapped_bad_rows_are_quarantined_and_a_day_without_one_is_empty(
+    release: Path, tmp_path: Path
+):
+    rows = [
+        {"u": n, "shown_at": f"2022-05-01 1{n % 10}:00:00", "i": "[1, 2]" if n else "[]", "c": ""}
+        for n in range(30)
+    ]
+    rows[7]["i"] = "[1, x]"
+    (release / "retrievals.csv").write_text(as_csv(rows))
+    base = effective_mapping(SourceConfig(preset="kuairand", data=str(release))).model_dump(mode="json")
+    base["tables"]["retrieval_log"] = {
+        "files": ["retrievals.csv"],
+        "take": "day",
+        "log_date": "left(shown_at, 10)",
+        "columns": {
+            "user_id": "u",
+            "scenario": "'1'",
+            "event_time": "local_to_utc(shown_at)",
+            "channel": "nullif(c, '')",
+            "item_ids": "i",
+        },
+    }
+    settings = SimpleNamespace(
+        lakehouse_root=str(tmp_path / "retrieved"),
+        source=SourceConfig(preset="generic", data=str(release), mapping=base),
+        max_quarantine_share=0.05,
+        engine="duckdb",
+    )
+    report = ingest_logs(FIRST, settings).tables["retrieval_log"]
+    assert (report.rows_in, report.rows_out) == (30, 29)
+    assert report.reasons == {"item_ids holds what is no whole number": 1}
+    lakehouse = Lakehouse(settings.lakehouse_root)
+    stored = lakehouse.read(tables.RETRIEVAL_LOG, FIRST)
+    assert stored["item_ids"].to_pylist() == [[]] + [[1, 2]] * 28
+    assert stored["channel"].null_count == stored["request_id"].null_count == 29
+    ingest_logs(LAST, settings)
+    assert lakehouse.require(tables.RETRIEVAL_LOG, LAST).n_rows == 0
+
+
 def test_synthetic_world_is_ingested_whole(tmp_path: Path):
     source = SourceConfig(synthetic={"n_users": 200})
     settings = SimpleNamespace(

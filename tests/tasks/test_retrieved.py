@@ -3,6 +3,7 @@
 import shutil
 from datetime import date, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from models.increc.model import TrainedModel
 from models.item_to_item import retrieve_by_items
 from models.search import exact_top_k
 from tasks import tracking
-from tasks.channels import MERGED, Catalogue, Users, read_catalogue, retrieve_channels
+from tasks.channels import MERGED, Catalogue, read_catalogue, retrieve_channels
 from tasks.evaluate import evaluate, read_behaviour
 from tasks.release import build_release
 from tasks.retrieved import (
@@ -200,13 +201,14 @@ def test_what_a_filtering_channel_is_served_for_holds_nothing_of_r_u(released):
     candidates = release.candidates(MERGED)
     lakehouse = Lakehouse(released.lakehouse_root)
     catalogue = read_catalogue(lakehouse, EVE, released)
-    history = lakehouse.read(tables.USER_HISTORY, EVE)
-    histories = history["item_ids"].combine_chunks()
-    r_u = simulate(catalogue.i2i_table, catalogue.popular, histories, released)
-    users = Users(history["user_id"].to_numpy(), histories, pa.nulls(len(histories), pa.list_(pa.string())))
-    swing = retrieve_channels(["swing"], {}, catalogue, users, 20, released)["swing"]
+    users = read_behaviour(lakehouse, DAY, catalogue, released).users
+    users_served = set(candidates.user_ids.tolist())
+    rows = [row for row, user in enumerate(users.ids) if user in users_served]
+    served_rows = np.searchsorted(candidates.user_ids, users.ids[rows])
+    r_u = simulate(catalogue.i2i_table, catalogue.popular, users.histories, released)[rows]
+    swing = retrieve_channels(["swing"], {}, catalogue, users, 20, released)["swing"][rows]
     n_of_increc = 0
-    for served, known, by_swing in zip(np.asarray(candidates.item_ids), r_u, swing, strict=True):
+    for served, known, by_swing in zip(np.asarray(candidates.item_ids)[served_rows], r_u, swing, strict=True):
         of_increc = set(served[served >= 0]) - set(by_swing)
         assert not of_increc & set(known)
         n_of_increc += len(of_increc)
@@ -231,8 +233,7 @@ def test_of_a_log_a_filter_knows_the_last_retrieval_of_the_day_before(tmp_path):
     lakehouse.replace(tables.RETRIEVAL_LOG, day, pa.table(columns, schema=tables.RETRIEVAL_LOG.schema))
     nothing = tables.ITEM_SNAPSHOT.schema.empty_table()
     catalogue = Catalogue(day, nothing, nothing, np.empty(0, np.int64))
-    empty = pa.array([[]] * 3, tables.IDS)
-    users = Users(np.array([1, 2, 3]), empty, pa.nulls(3, pa.list_(pa.string())))
+    users = SimpleNamespace(ids=np.array([1, 2, 3]))
     config = settings.methods["base"].model_copy(update={"filter_retrieved": True})
     models = {"it": TrainedModel(config, None, None, None)}
     assert retrieved_for_filter(models, catalogue, users, settings).to_pylist() == [[8], [6, 7], []]
