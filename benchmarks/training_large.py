@@ -25,10 +25,11 @@ import pyarrow as pa
 
 from benchmarks.swing_clicks import Shape, _draw
 from lakehouse.store import Lakehouse
-from lakehouse.tables import CHECKPOINT
 from models.increc.config import IncRecConfig
+from models.increc.model import TrainedModel
 from models.increc.ragged import Ragged
 from models.increc.training import train
+from tasks.checkpoints import read_files, write_files
 
 DAY = date(2026, 1, 1)
 TAOBAO_SMALL = Shape("taobao_small", 36_535, 2_900_000, 6_430_000, user_exponent=0.4)
@@ -105,13 +106,10 @@ def time_day(config: IncRecConfig, n_samples: int | None) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="tributary-bench-") as folder:
         lakehouse = Lakehouse(folder)
         with _part("checkpoint_write", figures):
-            rows = pa.table({"name": ["model"], "content": pa.array([content], pa.large_binary())})
-            lakehouse.replace(CHECKPOINT, DAY, rows, part="base")
-        del content, rows
+            write_files(lakehouse, DAY, "base", {"model.safetensors": content})
+        del content, model
         with _part("checkpoint_read", figures):
-            content = lakehouse.read(CHECKPOINT, DAY, part="base")["content"][0].as_py()
-            model = type(model).from_bytes(content)
-        del content
+            model = TrainedModel.from_bytes(read_files(lakehouse, DAY, "base")["model.safetensors"])
     with _part("embed_items", figures):
         vectors = model.embed_items(items)
     figures["vectors_bytes"] = vectors.nbytes
