@@ -65,10 +65,8 @@ class World:
         }
         columns = {name: pa.array(list(rows), IDS) for name, rows in columns.items()}
         ds = pa.array([FIRST + timedelta(days=day)] * n)
-        time = ds.cast(pa.timestamp("us"))
-        return pa.table(
-            {"request_id": np.arange(n), "user_id": users, "event_time": time, **columns, "ds": ds}
-        )
+        columns |= {"event_time": ds.cast(pa.timestamp("us")), "ds": ds}
+        return pa.table({"request_id": np.arange(n), "user_id": users, **columns})
 
     def _n_items(self, day: int) -> int:
         return N_CLUSTERS * (FIRST_ITEMS + NEW_ITEMS * max(day, 0))
@@ -81,10 +79,8 @@ class World:
 
 def compare(config: IncRecConfig, *, n_days: int, window: int, n_samples: int, k: int) -> list[Figures]:
     """Train both ways on each day from the day the window is full, and measure them on the day after."""
-    world, users = (
-        World(config.seed),
-        pa.table({"user_id": pa.array([], pa.int64()), "profile": pa.array([], pa.list_(pa.string()))}),
-    )
+    world = World(config.seed)
+    users = pa.table({"user_id": pa.array([], pa.int64()), "profile": pa.array([], pa.list_(pa.string()))})
     days = [world.samples(day, n_samples) for day in range(n_days + 1)]
     carried: TrainedModel | None = None
     figures = []
@@ -151,14 +147,10 @@ def main() -> None:
             )
             ratios.append(day.hit_rate["carry_on"] / day.hit_rate["scratch"])
             print("  ".join(f"{name} {value:.3f}" for name, value in rows[-1].items()), flush=True)
-    means = {
-        name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name not in ("seed", "day")
-    }
-    print(
-        json.dumps(
-            {"name": "carried_on", "ratio": float(np.mean(ratios)), "figures": {**means, "days": rows}}
-        )
-    )
+    names = [name for name in rows[0] if name not in ("seed", "day")]
+    means = {name: float(np.mean([row[name] for row in rows])) for name in names}
+    figures = {**means, "days": rows}
+    print(json.dumps({"name": "carried_on", "ratio": float(np.mean(ratios)), "figures": figures}))
 
 
 if __name__ == "__main__":

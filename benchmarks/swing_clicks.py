@@ -46,8 +46,8 @@ def click_chunks(shape: Shape, seed: int = 0) -> Iterator[pa.RecordBatch]:
     user_ids = _spread(np.arange(shape.n_users))
     for first in range(0, shape.n_clicks, CLICKS_PER_CHUNK):
         n = min(CLICKS_PER_CHUNK, shape.n_clicks - first)
-        user = _draw(generator, n, shape.n_users, shape.user_exponent, shape.offset)
-        item = _draw(generator, n, shape.n_catalogue, shape.item_exponent, shape.offset)
+        user = draw_ranks(generator, n, shape.n_users, shape.user_exponent, shape.offset)
+        item = draw_ranks(generator, n, shape.n_catalogue, shape.item_exponent, shape.offset)
         time = np.arange(first, first + n)
         yield pa.record_batch([user_ids[user], _spread(item), time], schema=SCHEMA)
 
@@ -57,7 +57,9 @@ def click_table(shape: Shape, seed: int = 0) -> pa.Table:
     return pa.Table.from_batches(click_chunks(shape, seed), SCHEMA)
 
 
-def _draw(generator: np.random.Generator, n: int, size: int, exponent: float, offset: float) -> np.ndarray:
+def draw_ranks(
+    generator: np.random.Generator, n: int, size: int, exponent: float, offset: float
+) -> np.ndarray:
     """Draw ranks below ``size`` by the inverse of their (continuous) distribution."""
     low, high = offset ** (1 - exponent), (size + offset) ** (1 - exponent)
     ranks = (low + generator.random(n) * (high - low)) ** (1 / (1 - exponent)) - offset

@@ -23,15 +23,16 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.swing_clicks import Shape, _draw
+from benchmarks.swing_clicks import SHAPES, Shape, draw_ranks
 from lakehouse.store import Lakehouse
-from lakehouse.tables import CHECKPOINT
 from models.increc.config import IncRecConfig
+from models.increc.model import TrainedModel
 from models.increc.ragged import Ragged
 from models.increc.training import train
+from tasks.checkpoints import read_files, write_files
 
+SHAPE = SHAPES["taobao_small"]
 DAY = date(2026, 1, 1)
-TAOBAO_SMALL = Shape("taobao_small", 36_535, 2_900_000, 6_430_000, user_exponent=0.4)
 CLICKS_PER_REQUEST = 5
 EXPOSED_PER_REQUEST = 4
 RETRIEVED_SHARE = 0.25
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     given = {"n_threads": arguments.threads, "optimizer_state": arguments.optimizer_state}
-    figures = {"shape": TAOBAO_SMALL.name, **given, "step_cpu_ms": {}, "methods": {}}
+    figures = {"shape": SHAPE.name, **given, "step_cpu_ms": {}, "methods": {}}
     for n_items in CATALOGUES:
         config = IncRecConfig(variant="TB-Online", epochs=2, **given)
         figures["step_cpu_ms"][n_items] = _apart(time_steps, config, n_items)
@@ -84,7 +85,7 @@ def time_day(config: IncRecConfig, n_samples: int | None) -> dict[str, float]:
     """Go the whole way of a day; give seconds, and the peak of memory after each part of it."""
     figures: dict[str, float] = {}
     with _part("tables", figures):
-        samples, items, users = build_tables(TAOBAO_SMALL, TAOBAO_SMALL.n_catalogue)
+        samples, items, users = build_tables(SHAPE)
         samples = samples.slice(0, n_samples)
     ends = [time.perf_counter()]
     with _part("training", figures):
@@ -93,6 +94,7 @@ def time_day(config: IncRecConfig, n_samples: int | None) -> dict[str, float]:
         )
     seconds = [end - start for start, end in pairwise(ends)]
     figures |= {
+        "n_items": report.n_items,
         "n_samples": report.n_samples,
         "n_targets": report.n_rtg + report.n_itg,
         "n_etg": report.n_etg,
@@ -105,32 +107,36 @@ def time_day(config: IncRecConfig, n_samples: int | None) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="tributary-bench-") as folder:
         lakehouse = Lakehouse(folder)
         with _part("checkpoint_write", figures):
-            rows = pa.table({"name": ["model"], "content": pa.array([content], pa.large_binary())})
-            lakehouse.replace(CHECKPOINT, DAY, rows, part="base")
-        del content, rows
+            write_files(lakehouse, DAY, "base", {"model.safetensors": content})
+        del content, model
         with _part("checkpoint_read", figures):
-            content = lakehouse.read(CHECKPOINT, DAY, part="base")["content"][0].as_py()
-            model = type(model).from_bytes(content)
-        del content
+            model = TrainedModel.from_bytes(read_files(lakehouse, DAY, "base")["model.safetensors"])
     with _part("embed_items", figures):
         vectors = model.embed_items(items)
     figures["vectors_bytes"] = vectors.nbytes
     return figures
 
 
-def build_tables(shape: Shape, n_items: int) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """Give samples, items and users; the shape's items are spread over a catalogue of ``n_items``."""
+def build_tables(shape: Shape, n_items: int | None = None) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """
+    Give samples, items and users.
+
+    The catalogue is the clicked items, of which some are exposed; with ``n_items`` it is of that size, and
+    the clicked items are spread over it.
+    """
     generator = np.random.default_rng(0)
-    item_of = generator.permutation(shape.n_catalogue) * (n_items // shape.n_catalogue) + 1
-    user = np.sort(_draw(generator, shape.n_clicks, shape.n_users, shape.user_exponent, shape.offset))
-    clicked = item_of[_draw(generator, len(user), shape.n_catalogue, shape.item_exponent, shape.offset)]
+    user = np.sort(draw_ranks(generator, shape.n_clicks, shape.n_users, shape.user_exponent, shape.offset))
     first_click = np.searchsorted(user, user)
     starts = np.flatnonzero((np.arange(len(user)) - first_click) % CLICKS_PER_REQUEST == 0)
     n_clicks = np.diff(np.append(starts, len(user)))
     n_history = np.minimum(starts - first_click[starts], HISTORY_LENGTH)
     is_retrieved = generator.random(len(user)) < RETRIEVED_SHARE
     n_exposed = generator.poisson(EXPOSED_PER_REQUEST, len(starts))
-    exposed = _draw(generator, n_exposed.sum(), shape.n_catalogue, shape.item_exponent, shape.offset)
+    clicked = draw_ranks(generator, len(user), shape.n_catalogue, shape.item_exponent, shape.offset)
+    distinct, clicked = np.unique(clicked, return_inverse=True)
+    n_items = n_items or len(distinct)
+    clicked = (generator.permutation(len(distinct)) * (n_items // len(distinct)) + 1)[clicked]
+    exposed = generator.choice(clicked, n_exposed.sum())
     targets = Ragged.from_lengths(clicked, n_clicks)
     # The positions start - n .. start - 1 of each request, behind each other.
     history = np.arange(n_history.sum()) + np.repeat(starts - np.cumsum(n_history), n_history)
@@ -142,7 +148,7 @@ def build_tables(shape: Shape, n_items: int) -> tuple[pa.Table, pa.Table, pa.Tab
             "history_item_ids": _lists(Ragged.from_lengths(clicked[history], n_history)),
             "rtg_item_ids": _lists(targets.where(is_retrieved)),
             "itg_item_ids": _lists(targets.where(~is_retrieved)),
-            "etg_item_ids": _lists(Ragged.from_lengths(item_of[exposed], n_exposed)),
+            "etg_item_ids": _lists(Ragged.from_lengths(exposed, n_exposed)),
         }
     )
     ids = np.arange(1, n_items + 1)

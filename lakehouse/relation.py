@@ -12,6 +12,8 @@ from lakehouse.conform import SchemaMismatch
 from lakehouse.storage import ROWS_PER_GROUP
 from lakehouse.tables import Table
 
+BYTES_PER_GROUP = 128 * 2**20
+
 
 @dataclass(frozen=True)
 class Relation:
@@ -29,14 +31,15 @@ class Relation:
 
 
 def regrouped(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Put small tables together, so that row groups are not cut short."""
-    waiting, n_rows = [], 0
+    """Put small tables together, so that row groups are not cut short, and long values not held together."""
+    waiting, n_rows, n_bytes = [], 0, 0
     for rows in batches:
         waiting.append(rows)
         n_rows += rows.num_rows
-        if n_rows >= ROWS_PER_GROUP:
+        n_bytes += rows.nbytes
+        if n_rows >= ROWS_PER_GROUP or n_bytes >= BYTES_PER_GROUP:
             yield pa.concat_tables(waiting)
-            waiting, n_rows = [], 0
+            waiting, n_rows, n_bytes = [], 0, 0
     if waiting:
         yield pa.concat_tables(waiting)
 

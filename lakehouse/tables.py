@@ -225,7 +225,11 @@ CHECKPOINT = Table(
     "checkpoint",
     "A trained model of one method: learned from the samples of the window that ends the day before.",
     (
-        Column("name", pa.string(), "file name: model.safetensors, config.json, report.json"),
+        Column(
+            "name",
+            pa.string(),
+            "file name: model.safetensors, config.json, report.json; of a long file's pieces name:00000, ...",
+        ),
         Column("content", pa.large_binary(), "its bytes"),
     ),
     key=("name",),

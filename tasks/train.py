@@ -15,6 +15,7 @@ from lakehouse.store import Lakehouse
 from models.increc.model import TrainedModel
 from models.increc.ranks import ALONE, Ranks
 from models.increc.training import train as train_towers
+from tasks.checkpoints import read_files, write_files
 from tasks.days import ONE_DAY, ingested, source_first_day, window
 from tasks.settings import Settings
 from tasks.spark import spark_session
@@ -76,8 +77,7 @@ def train(day: date, method: str, settings: Settings, ranks: Ranks = ALONE) -> T
     )
     if ranks.rank == 0:
         files = {**model.to_files(), "report.json": report.to_json()}
-        rows = pa.table({"name": list(files), "content": pa.array(files.values(), pa.large_binary())})
-        lakehouse.replace(tables.CHECKPOINT, day, rows, part=method)
+        write_files(lakehouse, day, method, files)
         state.forget()
     return TrainReport(
         method, samples.num_rows, report.seconds, report.epoch_losses["total"][-1], is_warming_up=False
@@ -106,9 +106,8 @@ def read_checkpoint(lakehouse: Lakehouse, day: date, method: str) -> TrainedMode
 
 
 def read_checkpoint_files(lakehouse: Lakehouse, day: date, method: str) -> dict[str, bytes]:
-    """Read the files of a checkpoint by name."""
-    rows = lakehouse.read(tables.CHECKPOINT, day, part=method)
-    return dict(zip(rows["name"].to_pylist(), rows["content"].to_pylist(), strict=True))
+    """Read the files of a checkpoint by name. Raises MissingPartition where there is none."""
+    return read_files(lakehouse, day, method)
 
 
 def read_items(lakehouse: Lakehouse, day: date, settings: Settings) -> pa.Table:
