@@ -24,7 +24,16 @@ from lakehouse.releases import CandidateLists, ReleaseContents, TowerContents, w
 from lakehouse.store import Lakehouse
 from models.increc.model import TrainedModel
 from models.search import build_index, index_recall
-from tasks.channels import MERGED, Catalogue, Users, merge, read_catalogue, retrieve_channels, with_profiles
+from tasks.channels import (
+    MERGED,
+    Catalogue,
+    Users,
+    embed_users,
+    merge,
+    read_catalogue,
+    retrieve_channels,
+    with_profiles,
+)
 from tasks.code_version import code_version
 from tasks.days import ONE_DAY
 from tasks.drift import measure_drift
@@ -80,7 +89,7 @@ def build_release(day: date, settings: Settings) -> ReleaseReport:
     }
     catalogue = read_catalogue(lakehouse, day, settings)
     histories = lakehouse.read(tables.USER_HISTORY, day)
-    users = with_profiles(lakehouse, day, histories["user_id"], histories["item_ids"].combine_chunks())
+    users = with_profiles(lakehouse, day, histories)
     towers = {
         name: _tower(model, settings.methods[name].seed, catalogue, users) for name, model in models.items()
     }
@@ -93,6 +102,7 @@ def build_release(day: date, settings: Settings) -> ReleaseReport:
         popular_item_ids=catalogue.popular,
         quotas=settings.channels,
         n_triggers=settings.samples.n_triggers,
+        served_from=users.now,
         towers=towers,
         candidates={MERGED: merged},
     )
@@ -132,7 +142,7 @@ def _tower(model: TrainedModel, seed: int, catalogue: Catalogue, users: Users) -
         item_ids=catalogue.item_ids,
         item_embeddings=item_embeddings,
         user_ids=users.ids,
-        user_embeddings=model.embed_users(users.histories, users.profiles, items=catalogue.items),
+        user_embeddings=embed_users(model, catalogue, users),
         index=faiss.serialize_index(build_index(item_embeddings, seed=seed)).tobytes(),
     )
 
@@ -158,11 +168,9 @@ def _merged_candidates(
 
 def _blocks(users: Users) -> Iterator[Users]:
     for start in range(0, len(users.ids), BLOCK):
-        yield Users(
-            users.ids[start : start + BLOCK],
-            users.histories.slice(start, BLOCK),
-            users.profiles.slice(start, BLOCK),
-        )
+        lists = ("histories", "event_times", "scenarios", "profiles")
+        sliced = {name: getattr(users, name).slice(start, BLOCK) for name in lists}
+        yield Users(users.ids[start : start + BLOCK], **sliced, now=users.now)
 
 
 def _recall(tower: TowerContents) -> float:
