@@ -3,8 +3,8 @@ Is a release folder whole?
 
 ``manifest.json`` names every file of a release with its size, its sha256 and, where the file means rows,
 weights or embeddings, a *logical* digest of those. The release digest is taken over the logical digests,
-the day, the quotas and the number of triggers: it covers no index bytes, no code version and no run id,
-so that the same inputs give the same digest wherever they were computed.
+the day, when it is served from, the quotas and the number of triggers: it covers no index bytes, no code
+version and no run id, so that the same inputs give the same digest wherever they were computed.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import struct
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,8 @@ class Manifest:
     What a release holds and where it comes from.
 
     ``quotas`` gives every served channel its places in the merged list, in the order of merging; Swing
-    reaches from a history's last ``n_triggers`` items; ``digest`` is the release digest.
+    reaches from a history's last ``n_triggers`` items; ``digest`` is the release digest. ``served_from``: the
+    time (UTC) that time gaps of the histories were counted to, None in releases that do not know it.
     """
 
     day: date
@@ -56,14 +57,22 @@ class Manifest:
     files: dict[str, FileEntry]
     digest: str
     format_version: int = FORMAT_VERSION
+    served_from: datetime | None = None
 
     def to_json(self) -> str:
         """Give the text of ``manifest.json``."""
-        return json.dumps(asdict(self) | {"day": self.day.isoformat()}, indent=2) + "\n"
+        facts = asdict(self) | {"day": self.day.isoformat()}
+        if self.served_from is not None:
+            facts["served_from"] = self.served_from.isoformat()
+        return json.dumps(facts, indent=2) + "\n"
 
 
 def release_digest(
-    day: date, quotas: Mapping[str, int], n_triggers: int, files: Mapping[str, FileEntry]
+    day: date,
+    quotas: Mapping[str, int],
+    n_triggers: int,
+    files: Mapping[str, FileEntry],
+    served_from: datetime | None = None,
 ) -> str:
     """Give the SHA-256 over what decides the release's answers, as 64 hexadecimal digits."""
     facts = {
@@ -73,6 +82,8 @@ def release_digest(
         "n_triggers": n_triggers,
         "files": {name: entry.logical for name, entry in files.items() if entry.logical is not None},
     }
+    if served_from is not None:
+        facts["served_from"] = served_from.isoformat()
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -128,6 +139,8 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         values = json.loads((folder / MANIFEST).read_text())
         values["day"] = date.fromisoformat(values["day"])
+        if values.get("served_from") is not None:
+            values["served_from"] = datetime.fromisoformat(values["served_from"])
         values["files"] = {name: FileEntry(**entry) for name, entry in values["files"].items()}
         manifest = Manifest(**values)
     except FileNotFoundError as error:
@@ -138,7 +151,9 @@ def read_manifest(folder: Path) -> Manifest:
         raise ReleaseCorrupt(
             f"release {folder} has format {manifest.format_version}; this code reads format {FORMAT_VERSION}"
         )
-    expected = release_digest(manifest.day, manifest.quotas, manifest.n_triggers, manifest.files)
+    expected = release_digest(
+        manifest.day, manifest.quotas, manifest.n_triggers, manifest.files, manifest.served_from
+    )
     if manifest.digest != expected:
         raise ReleaseCorrupt(
             f"release {folder}: {MANIFEST} was changed, its digest is not that of its entries"

@@ -28,7 +28,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +105,7 @@ class ReleaseContents:
     ``items`` are those that may be recommended, one row each from ``item_id`` on. ``quotas`` names every
     served channel, ``towers`` those with embeddings; ``candidates`` are the lists that publishing loads
     into the online store, e.g. ``merged``. Swing reaches from a history's last ``n_triggers`` items.
+    ``served_from`` is the time (UTC) that time gaps of the histories were counted to, None where unknown.
     """
 
     i2i_table: pa.Table
@@ -114,6 +115,7 @@ class ReleaseContents:
     popular_item_ids: np.ndarray
     quotas: Mapping[str, int]
     n_triggers: int = 100
+    served_from: datetime | None = None
     towers: Mapping[str, TowerContents] = field(default_factory=dict)
     candidates: Mapping[str, CandidateLists] = field(default_factory=dict)
 
@@ -149,8 +151,9 @@ def write_release(
                 mlflow_run_id=mlflow_run_id,
                 quotas=dict(contents.quotas),
                 n_triggers=contents.n_triggers,
+                served_from=contents.served_from,
                 files=files,
-                digest=release_digest(day, contents.quotas, contents.n_triggers, files),
+                digest=release_digest(day, contents.quotas, contents.n_triggers, files, contents.served_from),
             )
             (new / MANIFEST).write_text(manifest.to_json())
             if folder.exists():

@@ -6,7 +6,7 @@ The same code answers for the challenger, for the champion beside it, and for th
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from models.item_to_item import retrieve_by_items
 from models.popularity import retrieve_popular
 from models.ragged import join_lists
 from models.search import exact_top_k
+from tasks.days import ONE_DAY, ingested, start_of
 from tasks.popular import read_popular
 from tasks.settings import Settings
 from tasks.train import read_items
@@ -44,11 +45,19 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Users:
-    """Users row by row: ids int64 [n], histories (oldest first) and profiles (null where unknown)."""
+    """
+    Users row by row: ids int64 [n], histories (oldest first) and profiles (null where unknown).
+
+    ``event_times`` and ``scenarios`` tell when (UTC) and where each history item was used; ``now`` is the
+    start of the day that is served, which follows the histories' day.
+    """
 
     ids: np.ndarray
     histories: pa.ListArray
+    event_times: pa.ListArray
+    scenarios: pa.ListArray
     profiles: pa.ListArray
+    now: datetime
 
     def slice(self, start: int, length: int) -> "Users":
         """Give ``length`` users from row ``start`` on, fewer at the end."""
@@ -71,12 +80,34 @@ def read_catalogue(lakehouse: Lakehouse, day: date, settings: Settings) -> Catal
     return Catalogue(day, items, lakehouse.read(tables.I2I_TABLE, day), popular[np.isin(popular, available)])
 
 
-def with_profiles(lakehouse: Lakehouse, day: date, user_ids: pa.ChunkedArray, histories: pa.Array) -> Users:
-    """Give the users with their profiles as of ``day``."""
+def with_profiles(lakehouse: Lakehouse, day: date, rows: pa.Table, prefix: str = "") -> Users:
+    """
+    Give the users of the rows, whose histories are as of the end of ``day``, with their profiles as of then.
+
+    ``rows`` has ``user_id`` and, under names that start with ``prefix``, the histories' columns of
+    ``user_history``.
+    """
     users = lakehouse.read(tables.USER_SNAPSHOT, day)
-    places = pc.index_in(user_ids, users["user_id"])
-    profiles = users["profile"].combine_chunks().take(places.combine_chunks())
-    return Users(user_ids.to_numpy(), histories, profiles)
+    places = pc.index_in(rows["user_id"], users["user_id"])
+    types = {"item_ids": tables.IDS, "event_times": tables.TIMES, "scenarios": tables.TEXTS}
+    return Users(
+        rows["user_id"].to_numpy(),
+        *(rows[prefix + name].combine_chunks().cast(type_) for name, type_ in types.items()),
+        profiles=users["profile"].combine_chunks().take(places.combine_chunks()),
+        now=start_of(day + ONE_DAY, ingested(lakehouse, day).meta["timezone"]),
+    )
+
+
+def embed_users(model: TrainedModel, catalogue: Catalogue, users: Users) -> np.ndarray:
+    """Represent the users by the serving tower of a model: float32 [n, d], or [n, m, d]."""
+    return model.embed_users(
+        users.histories,
+        users.profiles,
+        items=catalogue.items,
+        event_times=users.event_times,
+        scenarios=users.scenarios,
+        now=users.now,
+    )
 
 
 def retrieve_channels(
@@ -144,7 +175,7 @@ def _retrieve(
             raise ValueError(f"{name} leaves out what the existing channels return: give it as retrieved")
         excluded = join_lists(excluded, retrieved)
     return exact_top_k(
-        model.embed_users(users.histories, users.profiles, items=catalogue.items),
+        embed_users(model, catalogue, users),
         model.embed_items(catalogue.items),
         catalogue.item_ids,
         k,

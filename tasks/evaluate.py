@@ -168,10 +168,10 @@ def read_behaviour(lakehouse: Lakehouse, day: date, catalogue: Catalogue, settin
     def ids(column: str) -> pa.ListArray:
         return rows[column].combine_chunks().cast(tables.IDS)
 
-    histories, targets = ids("history_item_ids"), ids("target_item_ids")
-    users = with_profiles(lakehouse, day - ONE_DAY, rows["user_id"], histories)
+    targets = ids("target_item_ids")
+    users = with_profiles(lakehouse, day - ONE_DAY, rows, prefix="history_")
     scenarios = rows["target_scenarios"].combine_chunks().flatten()
-    cohorts = _cohorts(histories, targets, scenarios, catalogue)
+    cohorts = _cohorts(users.histories, targets, scenarios, catalogue)
     return Behaviour(
         users, targets, ids("retrieved_item_ids"), ids("itg_item_ids"), ids("exposed_item_ids"), cohorts
     )

@@ -8,12 +8,19 @@ What does a registered release answer? The model file of MLflow: histories in, t
 ``user_id``, an empty history is replaced by the user's history as of the end of the release's day. A user
 without any known history gets the most popular items. Items of the history are never returned.
 
+Towers that read a history as a sequence also use, where they are given, the optional columns ``event_times``
+and ``scenarios``, a list each with one value for each of ``item_ids`` (times in UTC where they have no zone),
+and ``now``, the time to count gaps to; without it that is the start of the day after the release's.
+
 ``channel`` is ``merged`` (all channels by the release's quotas), ``swing``, ``popularity`` or a tower. The
 score of the item at place r, from 0 on, is 1 / (r + 1): scores of different channels cannot be compared.
 Unlike the published candidates, users come without profile features.
 
 MLflow runs this file from the version's own copy of the packages ``lakehouse`` and ``models``.
 """
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import mlflow
 import numpy as np
@@ -24,6 +31,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from lakehouse.releases import Release, open_release
 from models.channels import merge_channels
 from models.increc.model import TrainedModel
+from models.increc.ragged import Ragged
 from models.item_to_item import retrieve_by_items
 from models.popularity import retrieve_popular
 from models.search import exact_top_k
@@ -34,6 +42,16 @@ DEFAULT_K = 100
 
 class UnknownChannel(ValueError):
     """The release has no such channel."""
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The known items of each row's history, when and where each was used, and the time to count gaps to."""
+
+    item_ids: pa.ListArray
+    event_times: pa.ListArray
+    scenarios: pa.ListArray
+    now: np.ndarray
 
 
 class Retrieval(PythonModel):
@@ -49,7 +67,7 @@ class Retrieval(PythonModel):
         }
         stored = self.release.user_history
         self.users = pd.Index(stored["user_id"].to_numpy())
-        self.histories = stored["item_ids"].combine_chunks()
+        self.stored = [stored[name].combine_chunks() for name in ("item_ids", "event_times", "scenarios")]
         self.known_ids = np.sort(self.release.item_index["item_id"].to_numpy())
 
     def predict(
@@ -60,7 +78,7 @@ class Retrieval(PythonModel):
 
         Raises:
             UnknownChannel: ``params["channel"]`` is none of the release's.
-            ValueError: ``params["k"]`` is below 1.
+            ValueError: ``params["k"]`` is below 1, or times or scenarios are not one for each item.
         """
         params = params or {}
         k, channel = int(params.get("k", DEFAULT_K)), params.get("channel", MERGED)
@@ -72,8 +90,8 @@ class Retrieval(PythonModel):
             if channel == MERGED
             else self._retrieve(channel, histories, k)
         )
-        has_history = np.diff(histories.offsets.to_numpy()) > 0
-        popular = retrieve_popular(self.release.popular_item_ids, histories, k)
+        has_history = np.diff(histories.item_ids.offsets.to_numpy()) > 0
+        popular = retrieve_popular(self.release.popular_item_ids, histories.item_ids, k)
         retrieved = np.where(has_history[:, None], retrieved, popular)
         rows = [row[row >= 0] for row in retrieved]
         scores = [1 / (np.arange(len(row)) + 1) for row in rows]
@@ -82,18 +100,40 @@ class Retrieval(PythonModel):
             index=model_input.index,
         )
 
-    def _known_histories(self, model_input: pd.DataFrame) -> pa.ListArray:
-        users = model_input.get("user_id", pd.Series(pd.NA, model_input.index))
-        places = self.users.get_indexer(users)
+    def _known_histories(self, model_input: pd.DataFrame) -> Histories:
+        nothing = pd.Series(None, model_input.index, dtype=object)
+        names = ("item_ids", "event_times", "scenarios")
+        given = zip(*(model_input.get(name, nothing) for name in names), strict=True)
+        places = self.users.get_indexer(model_input.get("user_id", nothing))
         rows = []
-        for item_ids, place in zip(model_input["item_ids"], places, strict=True):
-            row = np.asarray([] if item_ids is None else item_ids, np.int64)
-            if not len(row) and place >= 0:
-                row = self.histories[place].values.to_numpy()
-            rows.append(row[np.isin(row, self.known_ids)])
-        return pa.array(rows, pa.list_(pa.int64()))
+        for number, (row, place) in enumerate(zip(given, places, strict=True)):
+            item_ids, event_times, scenarios = ([] if _is_absent(part) else list(part) for part in row)
+            if not item_ids and place >= 0:
+                item_ids, event_times, scenarios = (part[place].as_py() for part in self.stored)
+            rows.append(list(_aligned(number, item_ids, event_times, scenarios)))
+        flat = [item for row in rows for item in row]
+        item_ids, event_times, scenarios = zip(*flat, strict=True) if flat else ((), (), ())
+        ids = np.asarray(item_ids, np.int64)
+        is_known = np.isin(ids, self.known_ids)
+        kept = Ragged.from_lengths(ids, np.array([len(row) for row in rows], np.int64)).where(is_known)
+        values = kept.values, _utc(event_times)[is_known], np.asarray(scenarios, object)[is_known]
+        types = pa.int64(), pa.timestamp("us"), pa.string()
+        offsets = pa.array(kept.offsets, pa.int32())
+        lists = (
+            pa.ListArray.from_arrays(offsets, pa.array(each, type_))
+            for each, type_ in zip(values, types, strict=True)
+        )
+        return Histories(*lists, now=self._now(model_input))
 
-    def _retrieve_merged(self, histories: pa.ListArray, k: int) -> np.ndarray:
+    def _now(self, model_input: pd.DataFrame) -> np.ndarray:
+        """Give each row's time to count gaps to: its own, else the time that the release is served from."""
+        served_from = np.datetime64(self.release.manifest.served_from or "NaT", "us")
+        if "now" not in model_input:
+            return np.full(len(model_input), served_from)
+        now = _utc(model_input["now"])
+        return np.where(np.isnat(now), served_from, now)
+
+    def _retrieve_merged(self, histories: Histories, k: int) -> np.ndarray:
         """Merge by the release's quotas, enlarged in proportion where they add up to less than k."""
         quotas = self.release.manifest.quotas
         size = max(k, sum(quotas.values()))
@@ -101,13 +141,13 @@ class Retrieval(PythonModel):
         lists = {name: self._retrieve(name, histories, size) for name in quotas}
         return merge_channels(lists, enlarged)[:, :k]
 
-    def _retrieve(self, channel: str, histories: pa.ListArray, k: int) -> np.ndarray:
+    def _retrieve(self, channel: str, histories: Histories, k: int) -> np.ndarray:
         if channel == POPULARITY:
-            return retrieve_popular(self.release.popular_item_ids, histories, k)
+            return retrieve_popular(self.release.popular_item_ids, histories.item_ids, k)
         if channel == SWING:
             return retrieve_by_items(
                 self.release.i2i_table,
-                histories,
+                histories.item_ids,
                 k,
                 n_triggers=self.release.manifest.n_triggers,
                 allowed_item_ids=self.release.items["item_id"].to_numpy(),
@@ -116,8 +156,36 @@ class Retrieval(PythonModel):
             known = dict.fromkeys((MERGED, SWING, POPULARITY, *self.models))
             raise UnknownChannel(f"params channel is {channel!r}; this release has {', '.join(known)}")
         tower = self.release.channel(channel)
-        users = self.models[channel].embed_users(histories, items=self.release.items)
-        return exact_top_k(users, tower.item_embeddings, tower.item_ids, k, exclude=histories)
+        users = self.models[channel].embed_users(
+            histories.item_ids,
+            items=self.release.items,
+            event_times=histories.event_times,
+            scenarios=histories.scenarios,
+            now=histories.now,
+        )
+        return exact_top_k(users, tower.item_embeddings, tower.item_ids, k, exclude=histories.item_ids)
+
+
+def _is_absent(value: object) -> bool:
+    return value is None or (np.ndim(value) == 0 and pd.isna(value))
+
+
+def _aligned(number: int, item_ids: list, event_times: list, scenarios: list) -> Iterator[tuple]:
+    """Give each item of one row with its time and scenario, unknown ones where none are given."""
+    for name, given in (("event_times", event_times), ("scenarios", scenarios)):
+        if given and len(given) != len(item_ids):
+            raise ValueError(
+                f"row {number} has {len(item_ids)} item_ids but {len(given)} {name}: "
+                "give one for each item, or none"
+            )
+    nothing = [None] * len(item_ids)
+    return zip(item_ids, event_times or nothing, scenarios or nothing, strict=True)
+
+
+def _utc(times: object) -> np.ndarray:
+    """Give times as datetime64 in UTC; those without a zone are in UTC."""
+    parsed = pd.to_datetime(pd.Series(times, dtype=object), utc=True)
+    return parsed.dt.tz_localize(None).to_numpy("datetime64[us]")
 
 
 mlflow.models.set_model(Retrieval())

@@ -24,7 +24,16 @@ from lakehouse.releases import CandidateLists, ReleaseContents, TowerContents, w
 from lakehouse.store import Lakehouse
 from models.increc.model import TrainedModel
 from models.search import build_index, index_recall
-from tasks.channels import MERGED, Catalogue, Users, merge, read_catalogue, retrieve_channels, with_profiles
+from tasks.channels import (
+    MERGED,
+    Catalogue,
+    Users,
+    embed_users,
+    merge,
+    read_catalogue,
+    retrieve_channels,
+    with_profiles,
+)
 from tasks.code_version import code_version
 from tasks.days import ONE_DAY
 from tasks.drift import measure_drift
@@ -81,7 +90,7 @@ def build_release(day: date, settings: Settings) -> ReleaseReport:
     }
     catalogue = read_catalogue(lakehouse, day, settings)
     histories = lakehouse.read(tables.USER_HISTORY, day)
-    users = with_profiles(lakehouse, day, histories["user_id"], histories["item_ids"].combine_chunks())
+    users = with_profiles(lakehouse, day, histories)
     towers = {
         name: _tower(model, settings.methods[name].seed, catalogue, users) for name, model in models.items()
     }
@@ -94,6 +103,7 @@ def build_release(day: date, settings: Settings) -> ReleaseReport:
         popular_item_ids=catalogue.popular,
         quotas=settings.channels,
         n_triggers=settings.samples.n_triggers,
+        served_from=users.now,
         towers=towers,
         candidates={MERGED: merged},
     )
@@ -133,7 +143,7 @@ def _tower(model: TrainedModel, seed: int, catalogue: Catalogue, users: Users) -
         item_ids=catalogue.item_ids,
         item_embeddings=item_embeddings,
         user_ids=users.ids,
-        user_embeddings=model.embed_users(users.histories, users.profiles, items=catalogue.items),
+        user_embeddings=embed_users(model, catalogue, users),
         index=faiss.serialize_index(build_index(item_embeddings, seed=seed)).tobytes(),
     )
 

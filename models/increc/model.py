@@ -87,7 +87,7 @@ class TrainedModel:
         tower: Tower | None = None,
         event_times: pa.ListArray | None = None,
         scenarios: pa.ListArray | None = None,
-        now: datetime | None = None,
+        now: datetime | np.ndarray | None = None,
     ) -> np.ndarray:
         """
         Represent users by their histories (item ids, oldest first) and profiles (tokens ``name=value``).
@@ -104,7 +104,8 @@ class TrainedModel:
             event_times: when each item was used, UTC, lists aligned with ``histories``; None where unknown.
                 These three count only for backbones that read sequences.
             scenarios: where each was used, likewise; null and the empty text are unknown.
-            now: the time that gaps are counted to, naive UTC: the start of the day that is served.
+            now: the time that gaps are counted to, naive UTC: the start of the day that is served; one for
+                all, or datetime64 [n].
 
         Raises:
             UnknownTower: the variant does not train ``tower``.
@@ -206,7 +207,7 @@ class TrainedModel:
         items: pa.Table | None,
         event_times: pa.ListArray | None,
         scenarios: pa.ListArray | None,
-        now: datetime | None,
+        now: datetime | np.ndarray | None,
     ) -> tuple[Ragged, Ragged, np.ndarray]:
         """
         Turn item ids into rows, new ones of ``items`` behind the vocabulary; give all rows' features.
@@ -229,7 +230,7 @@ class TrainedModel:
         history = known.last(self.config.history_length).fill_empty(0)
         if not self._reads_sequence:
             return history, no_context(len(ids)), side
-        at = None if now is None else np.datetime64(now, "us")
+        at = None if now is None else np.asarray(now, "datetime64[us]")
         context = context_buckets(ids, event_times, scenarios, at, self.config).where(rows > 0)
         return history, context.last(self.config.history_length).fill_empty(0), side
 

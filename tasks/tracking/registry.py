@@ -142,7 +142,15 @@ def _log_model(release_folder: Path, manifest: Manifest, run_id: str) -> str:
     """Upload the release inside a pyfunc model whose code is a file; give the logged model's id."""
     ids = Array(DataType.long)
     signature = ModelSignature(
-        inputs=Schema([ColSpec(ids, "item_ids"), ColSpec(DataType.long, "user_id", required=False)]),
+        inputs=Schema(
+            [
+                ColSpec(ids, "item_ids"),
+                ColSpec(DataType.long, "user_id", required=False),
+                ColSpec(Array(DataType.datetime), "event_times", required=False),
+                ColSpec(Array(DataType.string), "scenarios", required=False),
+                ColSpec(DataType.datetime, "now", required=False),
+            ]
+        ),
         outputs=Schema([ColSpec(ids, "item_ids"), ColSpec(Array(DataType.double), "scores")]),
         params=ParamSchema(
             [ParamSpec("k", DataType.long, 100), ParamSpec("channel", DataType.string, "merged")]

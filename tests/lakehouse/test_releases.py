@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,7 @@ def contents() -> ReleaseContents:
         user_history=pa.table([[0], [[10]], [[0]], [["home"]]], schema=tables.USER_HISTORY.schema),
         popular_item_ids=np.array([12, 10]),
         quotas={"swing": 50, "base": 100},
+        served_from=datetime(2022, 5, 3, 16),
         towers={"base": tower},
         candidates={"merged": lists},
     )
@@ -68,6 +69,7 @@ def folder(tmp_path: Path) -> Path:
 def test_release_gives_back_what_was_written(folder: Path) -> None:
     release, given = open_release(folder), contents()
     assert release.manifest.day == DAY
+    assert release.manifest.served_from == datetime(2022, 5, 3, 16)
     assert release.manifest.quotas == {"swing": 50, "base": 100}
     assert release.i2i_table.equals(given.i2i_table)
     assert release.item_index.equals(given.item_index)
@@ -144,6 +146,15 @@ def test_edited_manifest_and_missing_manifest_are_noticed(folder: Path) -> None:
         open_release(folder)
 
 
+def test_release_that_does_not_know_from_when_it_is_served_is_read(tmp_path: Path) -> None:
+    write_release(tmp_path / "release", replace(contents(), served_from=None), **FACTS)
+    path = tmp_path / "release" / "manifest.json"
+    facts = json.loads(path.read_text())
+    assert facts.pop("served_from") is None
+    path.write_text(json.dumps(facts))
+    assert open_release(tmp_path / "release").manifest.served_from is None
+
+
 def test_digest_covers_rows_weights_and_embeddings_but_no_index_bytes(tmp_path: Path) -> None:
     def digest(given: ReleaseContents, **facts: object) -> str:
         return write_release(tmp_path / "r", given, **FACTS | facts).digest
@@ -166,6 +177,7 @@ def test_digest_covers_rows_weights_and_embeddings_but_no_index_bytes(tmp_path: 
     assert digest(replace(given, quotas={"swing": 51, "base": 100})) != same
     assert digest(replace(given, quotas={"base": 100, "swing": 50})) != same
     assert digest(replace(given, n_triggers=50)) != same
+    assert digest(replace(given, served_from=datetime(2022, 5, 3, 17))) != same
     assert digest(replace(given, item_index=given.item_index.slice(1))) != same
     assert digest(replace(given, items=given.items.slice(1))) != same
     assert digest(replace(given, popular_item_ids=np.array([10, 12]))) != same

@@ -34,12 +34,13 @@ from tests.tasks.small_releases import (
 )
 
 QUOTAS = {"swing": 4, "base": 6}
+SERVED_FROM = datetime(2022, 5, 4)
 HISTORIES = [[3, 7, 9], [40], [12, 1, 30, 5]]
 IDS = pa.list_(pa.int64())
 
 
 def trained_tower():
-    """A base tower that learned a little, for items with a category."""
+    """A base tower that learned a little, for items with a category; it reads sequences."""
     generator = np.random.default_rng(0)
     n = 64
     items = small_contents().items
@@ -49,11 +50,21 @@ def trained_tower():
     items = items.append_column("price", pa.nulls(len(ITEMS), pa.float32()))
     histories = [generator.choice(ITEMS, 4, replace=False).tolist() for _ in range(n)]
     columns = [range(n), range(n), [datetime(2022, 5, 2)] * n, histories]
-    columns += [[[datetime(2022, 5, 1)] * 4] * n, [["home"] * 4] * n]
+    columns += [[[datetime(2022, 4, day) for day in (1, 20, 29, 30)]] * n]
+    columns += [[["home", "search", "home", "search"]] * n]
     columns += [[row[:1] for row in histories], [[]] * n, [row[:1] for row in histories]]
     samples = pa.table(columns, schema=tables.INCREC_SAMPLE.schema)
     users = pa.table({"user_id": pa.array([], pa.int64()), "profile": pa.array([], pa.list_(pa.string()))})
-    config = IncRecConfig(variant="TB-Online", dim=8, hidden_dim=8, epochs=1, n_negatives=8, n_threads=1)
+    config = IncRecConfig(
+        variant="TB-Online",
+        backbone="comirec",
+        n_interests=2,
+        dim=8,
+        hidden_dim=8,
+        epochs=5,
+        n_negatives=8,
+        n_threads=1,
+    )
     model, _ = train(samples, items, users, config, device="cpu")
     return model, items
 
@@ -63,7 +74,9 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A release with the channels swing and base, and the model file that answers from it."""
     model, items = trained_tower()
     embeddings = model.embed_items(items)
-    histories = small_contents().user_history["item_ids"].combine_chunks()
+    stored = small_contents().user_history
+    histories, times, scenarios = (column.combine_chunks() for column in stored.columns[1:])
+    context = {"event_times": times, "scenarios": scenarios, "now": SERVED_FROM}
     files = model.for_serving().to_files()
     tower = TowerContents(
         weights=files["model.safetensors"],
@@ -71,7 +84,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         item_ids=ITEMS,
         item_embeddings=embeddings,
         user_ids=USERS,
-        user_embeddings=model.embed_users(histories, items=items),
+        user_embeddings=model.embed_users(histories, items=items, **context),
         index=faiss.serialize_index(build_index(embeddings, seed=0)).tobytes(),
     )
     lists = {
@@ -83,7 +96,13 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("release") / "2022-05-03"
     write_small(
         folder,
-        small_contents(items=items, quotas=QUOTAS, towers={"base": tower}, candidates={"merged": candidates}),
+        small_contents(
+            items=items,
+            quotas=QUOTAS,
+            towers={"base": tower},
+            candidates={"merged": candidates},
+            served_from=SERVED_FROM,
+        ),
     )
     return SimpleNamespace(
         folder=folder, model=model, items=items, embeddings=embeddings, answer=_load(folder)
@@ -117,12 +136,41 @@ def test_tower_answers_as_the_trained_model_does(parts) -> None:
     assert parts.answer(HISTORIES, {"k": 7, "channel": "base"}) == rows(expected)
 
 
+def test_times_and_scenarios_reach_the_tower_without_unknown_items(parts) -> None:
+    times = [[datetime(2022, 4, 29, 12)] * len(history) for history in HISTORIES]
+    scenarios = [["search"] * len(history) for history in HISTORIES]
+    histories = pa.array(HISTORIES, IDS)
+    users = parts.model.embed_users(
+        histories,
+        items=parts.items,
+        event_times=pa.array(times, tables.TIMES),
+        scenarios=pa.array(scenarios, tables.TEXTS),
+        now=datetime(2022, 4, 29, 13),
+    )
+    expected = rows(exact_top_k(users, parts.embeddings, ITEMS, 40, exclude=histories))
+    zoned = [[pd.Timestamp(time, tz="UTC").tz_convert("Asia/Shanghai") for time in row] for row in times]
+    given = {
+        "event_times": [[pd.NaT, *row] for row in zoned],
+        "scenarios": [["home", *row] for row in scenarios],
+        "now": [datetime(2022, 4, 29, 13)] * len(HISTORIES),
+    }
+    base = {"k": 40, "channel": "base"}
+    assert parts.answer([[999_999, *history] for history in HISTORIES], base, **given) == expected
+    assert parts.answer(HISTORIES, base) != expected
+
+
+def test_times_that_are_not_one_for_each_item_are_a_clear_line(parts) -> None:
+    with pytest.raises(ValueError, match="row 1 has 2 item_ids but 1 event_times: give one for each item"):
+        parts.answer([[3], [3, 7]], event_times=[[], [datetime(2022, 5, 1)]])
+
+
 def test_merged_answer_for_a_known_user_is_the_published_one(parts) -> None:
     release = open_release(parts.folder)
-    histories = release.user_history["item_ids"].to_pylist()
+    _, histories, event_times, scenarios = (column.to_pylist() for column in release.user_history.columns)
     expected = rows(release.candidates("merged").item_ids)
-    assert parts.answer(histories, {"k": 10}) == expected
-    assert parts.answer(histories, {"k": 4, "channel": "merged"}) == [row[:4] for row in expected]
+    used = {"event_times": event_times, "scenarios": scenarios}
+    assert parts.answer(histories, {"k": 10}, **used) == expected
+    assert parts.answer(histories, {"k": 4, "channel": "merged"}, **used) == [row[:4] for row in expected]
     assert parts.answer([[]] * len(USERS), {"k": 10}, user_id=USERS) == expected
 
 
@@ -184,11 +232,16 @@ def test_registered_version_answers_in_a_fresh_process_from_its_own_code(parts, 
     run = tracking.log_day(record, settings)
     version = tracking.register_version(parts.folder, record, run.run_id, settings)
     tracking.set_champion(version.version, settings, actor="manual", reason="test")
+    times = [["2022-05-02 12:00:00"] * len(history) for history in HISTORIES]
+    scenarios = [["search"] * len(history) for history in HISTORIES]
     script = f"""
 import json, sys, mlflow, pandas as pd
 mlflow.set_tracking_uri({settings.tracking_uri!r})
 model = mlflow.pyfunc.load_model("models:/retrieval@champion")
-answer = model.predict(pd.DataFrame({{"item_ids": {HISTORIES!r}}}), params={{"k": 8, "channel": "base"}})
+history = {{"item_ids": {HISTORIES!r}, "event_times": {times!r}, "scenarios": {scenarios!r}}}
+history["event_times"] = [list(map(pd.Timestamp, row)) for row in history["event_times"]]
+history["now"] = pd.Timestamp("2022-05-03")
+answer = model.predict(pd.DataFrame(history), params={{"k": 8, "channel": "base"}})
 import lakehouse, models.channels
 print(json.dumps([answer["item_ids"].tolist(), lakehouse.__file__, models.channels.__file__]))
 """
@@ -203,5 +256,6 @@ print(json.dumps([answer["item_ids"].tolist(), lakehouse.__file__, models.channe
     )
     assert done.returncode == 0, done.stderr
     item_ids, *code = json.loads(done.stdout.splitlines()[-1])
-    assert item_ids == parts.answer(HISTORIES, {"k": 8, "channel": "base"})
+    given = {"event_times": times, "scenarios": scenarios, "now": pd.Timestamp("2022-05-03")}
+    assert item_ids == parts.answer(HISTORIES, {"k": 8, "channel": "base"}, **given)
     assert all(str(settings.var / "mlartifacts") in path for path in code)

@@ -3,6 +3,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from models.increc import backbones
 from models.increc.batches import Batches
 from models.increc.network import IncRec
 from models.increc.objective import loss_terms, most_similar_of_day
@@ -43,9 +44,11 @@ def terms_of(tables, config):
         ("IncRec", {"basic", "incremental", "alignment"}),
     ],
 )
-@pytest.mark.parametrize("backbone", ["youtubednn", "dssm"])
+@pytest.mark.parametrize("backbone", backbones.names())
 def test_variant_has_the_terms_and_towers_of_its_name_alone(terms_of, variant, towers, backbone):
-    terms, network = terms_of(variant, *COLUMNS, backbone=backbone)
+    histories = [[1, 6, 7, 8], [2, 3, 9, 10], [11, 5, 12, 4]]
+    short = {"n_recent": 1, "group_size": 2, "n_interests": 2}
+    terms, network = terms_of(variant, histories, *COLUMNS[1:], backbone=backbone, **short)
     assert set(terms) == set(network.user_towers) == towers
     sum(terms.values()).backward()
     for tower in network.user_towers.values():

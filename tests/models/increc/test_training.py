@@ -8,6 +8,7 @@ import pytest
 from models.increc import backbones
 from models.increc.config import TOWERS
 from models.increc.epochs import NonFiniteLoss
+from models.increc.model import TrainedModel
 from models.increc.samples import NoSamples
 from models.increc.start import CannotCarryOn, NoSuchDevice
 from models.increc.training import train
@@ -71,14 +72,19 @@ def test_log_q_corrected_negatives_learn_as_well(world, config, hit_rate_of, neg
     assert hit_rate_of(model, "rtg", 40) > 0.9
 
 
-@pytest.mark.parametrize("n_threads", [1, 2])
-def test_same_seed_gives_the_same_bytes(world, config, n_threads):
-    config = config.model_copy(update={"variant": "IncRec", "epochs": 2, "n_threads": n_threads})
-    first, first_report = train(world.train, world.items, world.users, config)
-    again, report = train(world.train, world.items, world.users, config)
+@pytest.mark.parametrize(
+    ("backbone", "n_threads"), [*((name, 1) for name in backbones.names()), ("youtubednn", 2)]
+)
+def test_same_seed_gives_the_same_bytes(world, config, backbone, n_threads):
+    config = config.model_copy(
+        update={"variant": "IncRec", "backbone": backbone, "epochs": 2, "n_threads": n_threads, "n_recent": 3}
+    )
+    samples = world.train.slice(0, 500)
+    first, first_report = train(samples, world.items, world.users, config)
+    again, report = train(samples, world.items, world.users, config)
     assert first.to_bytes() == again.to_bytes()
     assert first_report.to_json() == report.to_json()
-    other, _ = train(world.train, world.items, world.users, config.model_copy(update={"seed": 1}))
+    other, _ = train(samples, world.items, world.users, config.model_copy(update={"seed": 1}))
     assert other.to_bytes() != first.to_bytes()
 
 
@@ -127,10 +133,13 @@ def test_items_of_which_nothing_is_known_do_not_stall_learning(world, config):
     assert model.accumulators["item_embedding.id.weight"].max() < 1e4
 
 
-def test_carrying_on_goes_on_from_where_it_was(world, config):
+@pytest.mark.parametrize("backbone", backbones.names())
+def test_carrying_on_goes_on_from_where_it_was(world, config, backbone):
+    config = config.model_copy(update={"backbone": backbone})
     first, report = train(world.train, world.items, world.users, config)
     config = config.model_copy(update={"start": "carry_on", "epochs": 1})
-    _, carried = train(world.train, world.items, world.users, config, initial=first)
+    kept = TrainedModel.from_bytes(first.to_bytes())
+    _, carried = train(world.train, world.items, world.users, config, initial=kept)
     assert carried.epoch_losses["total"][0] < 1.05 * report.epoch_losses["total"][-1]
 
 
@@ -143,6 +152,8 @@ def test_model_that_does_not_fit_is_not_carried_on(world, config):
         (config, "start is 'scratch'"),
         (carry_on.model_copy(update={"dim": 8}), "another dim 16 -> 8"),
         (carry_on.model_copy(update={"variant": "IncRec"}), "another variant TB-Online -> IncRec"),
+        (carry_on.model_copy(update={"backbone": "mind"}), "another backbone youtubednn -> mind"),
+        (carry_on.model_copy(update={"n_interests": 3}), "another n_interests 4 -> 3"),
     ):
         with pytest.raises(CannotCarryOn, match=message):
             train(world.train, world.items, world.users, changed, initial=first)
