@@ -7,7 +7,9 @@ Compare the methods on days that were run, without a scheduler: what ``make comp
 
 import argparse
 import multiprocessing
+import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
@@ -94,7 +96,7 @@ def _train_all(plan: Plan, settings: Settings) -> "Iterator[UnitReport]":
         yield from (train_unit(unit, plan, settings) for unit in plan.units)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n_processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(n_processes, mp_context=context, initializer=_end_with_parent) as pool:
         running = [pool.submit(train_unit, unit, plan, settings) for unit in plan.units]
         try:
             for done in as_completed(running):
@@ -106,6 +108,16 @@ def _train_all(plan: Plan, settings: Settings) -> "Iterator[UnitReport]":
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this process with the one that started it, however that ended: it would wait for work for ever."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _plan(given: dict[str, str | None], settings: Settings) -> Plan:

@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import shutil
 import signal
 import subprocess
@@ -233,9 +232,10 @@ import sys
 from pathlib import Path
 from tasks import compare_command
 from tests.tasks.small_worlds import world_settings
-settings = world_settings(Path(sys.argv[1]), lakehouse_root=sys.argv[2])
-compare_command.load_settings = lambda: settings
-sys.exit(compare_command.main(sys.argv[3:]))
+if __name__ == "__main__":
+    settings = world_settings(Path(sys.argv[1]), lakehouse_root=sys.argv[2], n_threads=2)
+    compare_command.load_settings = lambda: settings
+    sys.exit(compare_command.main(sys.argv[3:]))
 """
 ASKED = ["--methods", "TB-boost,IncRec", "--seeds", "1,2", "--backbones", "dssm", "--k", "10"]
 
@@ -246,28 +246,35 @@ def kept_files(settings: Settings) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_killed_comparison_goes_on_and_ends_in_the_same_bytes_as_one_by_several_processes(
-    prepared, tmp_path, monkeypatch, capsys
-):
+def children_of(pid: int) -> list[int]:
+    """The processes that a process started."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for path in tasks for child in path.read_text().split()]
+
+
+def test_a_killed_comparison_goes_on_and_ends_in_the_same_bytes(prepared, tmp_path, monkeypatch, capsys):
     killed, whole = (beside(prepared, tmp_path / name) for name in ("killed", "whole"))
     process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, str(killed.var), killed.lakehouse_root, *ASKED],
-        cwd=REPOSITORY,
-        start_new_session=True,
+        [sys.executable, "-c", COMMAND, str(killed.var), killed.lakehouse_root, *ASKED], cwd=REPOSITORY
     )
     models = killed.var / "compare" / "models"
     deadline = time.monotonic() + 300
     while not any(models.glob("[0-9a-f]*")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
+    workers = children_of(process.pid)
+    process.kill()
     assert process.wait() == -signal.SIGKILL
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert workers
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
     n_kept = len(list(models.glob("[0-9a-f]*")))
     assert 1 <= n_kept < 6
 
     monkeypatch.setattr(compare_command, "load_settings", lambda: killed)
     assert compare_command.main(ASKED) == 0
     assert capsys.readouterr().out.count("    kept  ") == n_kept
-    monkeypatch.setattr(compare_command, "load_settings", lambda: whole.model_copy(update={"n_threads": 2}))
+    monkeypatch.setattr(compare_command, "load_settings", lambda: whole)
     assert compare_command.main(ASKED) == 0
     output = capsys.readouterr().out
     assert "    kept  " not in output
