@@ -41,11 +41,20 @@ class TrainingState:
             return None
 
     def save(self, tensors: dict[str, Tensor], facts: str) -> None:
-        """Replace the file, once the new one is safe on the disk."""
+        """
+        Replace the file, once the new one is safe on the disk.
+
+        Raises:
+            OSError: it cannot be written, because the disk is full say; the old one stays.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._remove_unfinished()
         temporary = self.path.with_name(f"{self.path.name}.{uuid4().hex}")
-        safetensors.torch.save_file(tensors, temporary, {FACTS: facts})
+        try:
+            safetensors.torch.save_file(tensors, temporary, {FACTS: facts})
+        except (SafetensorError, OSError) as error:
+            temporary.unlink(missing_ok=True)
+            raise OSError(f"cannot write the training state {temporary}: {error}; make room") from error
         # Another run of the same day and method may take an unfinished file away; its own is as good.
         with suppress(FileNotFoundError):
             with temporary.open("rb") as file:
