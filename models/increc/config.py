@@ -134,7 +134,7 @@ class IncRecConfig(BaseModel):
     n_heads: int = Field(2, ge=1, le=64, description="Attention heads of sasrec and kuaiformer; divides dim.")
     n_layers: int = Field(2, ge=1, le=32, description="Attention blocks of sasrec and kuaiformer.")
     dropout: float = Field(
-        0.1,
+        0.0,
         ge=0,
         lt=1,
         description="Share of values that training drops in sasrec and kuaiformer.",

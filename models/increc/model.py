@@ -1,8 +1,9 @@
 """
 What does a trained IncRec model do? It embeds items and users for retrieval, and becomes bytes and back.
 
-Shapes: n users or items, m interests, d dim, r vocabulary rows. Inference runs on the CPU in blocks, so its
-memory beyond the result does not grow with the catalogue or the number of users.
+Shapes: n users or items, m interests, d dim, r vocabulary rows. Inference runs on the CPU in blocks (of
+``BLOCK`` items or users, or of ``SEQUENCE_BLOCK`` places of padded histories), so its memory beyond the
+result does not grow with the catalogue or the number of users.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from models.increc.vocabulary import Vocabulary
 from models.increc.weights import CorruptModel
 
 BLOCK = 8192
-SEQUENCE_BLOCK = 1024
+SEQUENCE_BLOCK = 65_536
 
 
 class UnknownTower(LookupError):
@@ -122,7 +123,9 @@ class TrainedModel:
         if profiles is not None and self.config.n_profile_buckets:
             buckets = profile_buckets(profiles, self.config.n_profile_buckets)
         history, context, side = self._histories(histories, items, event_times, scenarios, now)
-        size = SEQUENCE_BLOCK if self._reads_sequence else BLOCK
+        size = BLOCK
+        if self._reads_sequence:
+            size = max(1, SEQUENCE_BLOCK // history.lengths.max(initial=1))
         blocks = []
         with torch.inference_mode(), cpu_threads(self.config.n_threads):
             for start in range(0, len(history), size):

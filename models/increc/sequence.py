@@ -39,7 +39,7 @@ class SequenceEmbedding(nn.Module):
             "gap": context[:, 0],
             "scenario": context[:, 1],
         }
-        return torch.stack([table(buckets[kind]) for kind, table in self.tables.items()]).sum(dim=0)
+        return sum(table(buckets[kind]) for kind, table in self.tables.items())
 
 
 def places_from_end(offsets: Tensor, n_values: int) -> Tensor:

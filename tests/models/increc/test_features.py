@@ -6,10 +6,12 @@ from models.increc.config import IncRecConfig
 from models.increc.features import (
     MissingColumn,
     field_sizes,
+    gap_buckets,
     hash_buckets,
     price_buckets,
     profile_buckets,
     side_buckets,
+    token_buckets,
 )
 
 
@@ -53,3 +55,17 @@ def test_missing_side_column_is_named(tables):
     item_table, _ = tables
     with pytest.raises(MissingColumn, match="item table lacks column author_id"):
         side_buckets(item_table([1]).drop_columns("author_id"), IncRecConfig())
+
+
+def test_gaps_fall_between_powers_of_two_of_seconds():
+    seconds = [0, 1, 2, 3, 6, 7, 1e8, -5]
+    gaps = np.array([*(np.timedelta64(int(1e6 * each), "us") for each in seconds), np.timedelta64("NaT")])
+    assert gap_buckets(gaps, 8).tolist() == [1, 2, 2, 3, 3, 4, 8, 1, 0]
+
+
+def test_texts_hash_and_no_text_has_bucket_zero():
+    buckets = token_buckets(pa.array(["home", "", None, "search", "home"]), 50)
+    assert buckets[[1, 2]].tolist() == [0, 0]
+    assert buckets[0] == buckets[4] != buckets[3]
+    assert 1 <= buckets[[0, 3]].min() <= buckets.max() <= 50
+    assert token_buckets(pa.array([], pa.string()), 50).tolist() == []

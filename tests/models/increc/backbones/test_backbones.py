@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from models.increc import backbones
+from models.increc.config import IncRecConfig
 
 MULTI_INTEREST = {"comirec", "kuaiformer", "mind"}
 LONG = list(range(1, 16))
@@ -62,6 +64,15 @@ def test_every_parameter_learns(name, config, history_of):
     (users * torch.randn(users.shape, generator=torch.Generator().manual_seed(2))).sum().backward()
     for parameter_name, parameter in user_tower.named_parameters():
         assert parameter.grad.abs().sum() > 0, parameter_name
+
+
+def test_every_config_that_is_accepted_can_be_built(name, history_of):
+    try:
+        config = IncRecConfig(backbone=name, dim=8, n_heads=3)
+    except ValidationError:
+        assert name in backbones.WITH_HEADS
+    else:
+        assert tower(name, config)(history_of([1, 2]), torch.zeros(1, 8)).shape[-1] == 8
 
 
 @pytest.mark.parametrize("backbone", ["kuaiformer", "sasrec"])
