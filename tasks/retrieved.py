@@ -74,7 +74,7 @@ def retrieved_for_requests(
         return Retrieved(_logged(lakehouse, day, requests, gap, settings), by)
     if by == "release":
         version, release_day = lending_release(day, settings)
-        users = with_profiles(lakehouse, day - ONE_DAY, requests["user_id"], histories)
+        users = with_profiles(lakehouse, day - ONE_DAY, requests, prefix="history_")
         catalogue = read_catalogue(lakehouse, day - ONE_DAY, settings)
         return Retrieved(_lent(version, catalogue, users, settings), f"release {version} of {release_day}")
     i2i_table = lakehouse.read(tables.I2I_TABLE, day - ONE_DAY)

@@ -188,7 +188,7 @@ class TrainedModel:
                 f"the model lacks {', '.join(sorted(missing))}; it has {', '.join(sorted(files))}"
             )
         model = TrainedModel.from_bytes(files["model.safetensors"])
-        if files["config.json"] != weights.config_json(model.config):
+        if weights.read_config(files["config.json"]) != model.config:
             raise CorruptModel(
                 "config.json is not the config in model.safetensors; restore both from one model"
             )

@@ -75,6 +75,19 @@ def config_json(config: IncRecConfig) -> bytes:
     return (config.model_dump_json(indent=2) + "\n").encode()
 
 
+def read_config(content: bytes) -> IncRecConfig:
+    """
+    Read what ``config_json`` wrote; a field that was added since has its default.
+
+    Raises:
+        CorruptModel: it is no config.
+    """
+    try:
+        return IncRecConfig.model_validate_json(content)
+    except ValidationError as error:
+        raise CorruptModel(f"config.json is no config of IncRec: {error.errors()[0]['msg']}") from error
+
+
 def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Pick the tensors under ``prefix`` and take it off their names."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
