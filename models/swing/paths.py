@@ -26,8 +26,8 @@ LEAST_SHARED = (
 LEAST_DENSITY = 0.75  # where as many users are missing from two items as they share
 MOST_COMPLEMENT_USERS = 4096
 MOST_PAIR_BYTES = 1 << 30
-BYTES_PER_PAIR = 48
-"""A pair of items as it is scored (16) and in both its rows (32)."""
+BYTES_PER_PAIR = 24
+"""A pair of items as it is scored (16) and in the list of its second item (8)."""
 
 
 def path_of_blocks(index: ClickIndex, config: SwingConfig) -> Path:
@@ -82,14 +82,9 @@ def pair_bytes(index: ClickIndex, n_threads: int) -> int:
     n_users_most = int(n_users_of[-2]) if len(n_users_of) > 1 else 0
     n_items_of = np.sort(np.diff(index.user_starts))
     n_entries_most = int(np.sum(n_items_of[len(n_items_of) - n_users_most :]))
-    counts = shared_type(index).itemsize * index.n_users**2
-    scratch = 8 * n_users_most**2 + 4 * n_entries_most + 12 * index.n_items
+    counts = index.n_users**2
+    scratch = 4 * n_users_most**2 + 4 * n_entries_most + 12 * index.n_items
     return counts + BYTES_PER_PAIR * most_item_pairs(index) + n_threads * scratch
-
-
-def shared_type(index: ClickIndex) -> np.dtype:
-    """Give the narrowest type of numbers of shared items: what a small build waits for is new memory."""
-    return np.min_scalar_type(int(np.max(np.diff(index.user_starts), initial=0)))
 
 
 def most_item_pairs(index: ClickIndex) -> int:

@@ -91,6 +91,11 @@ def pair_weights(index: ClickIndex, config: SwingConfig) -> np.ndarray:
     return 2.0 / (config.alpha + np.arange(n_most + 2))
 
 
+def new_columns(n_rows: int) -> tuple[np.ndarray, ...]:
+    """Give room for so many rows of the i2i table, as the kernels fill them."""
+    return tuple(np.empty(n_rows, field.type.to_pandas_dtype()) for field in I2I_SCHEMA)
+
+
 def as_rows(columns: tuple[np.ndarray, ...]) -> pa.RecordBatch:
     """Give the kernels' columns as rows of the i2i table."""
     return pa.record_batch([pa.array(column) for column in columns], schema=I2I_SCHEMA)
