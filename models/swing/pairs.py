@@ -11,7 +11,7 @@ numbers, all ascending. Users of one trigger are numbered 0, 1, ... in ascending
 each pair u < v of n users lies in one flat array at ``row_of(u, n) + v``: new memory is what a small build
 waits for, and a square would take twice as much.
 
-``pairs`` holds for each pair of items its second item (uint32), score (float64) and number of common users
+``pairs`` holds for each pair of items its score (float64), second item (uint32) and number of common users
 (int32); ``begins`` and ``ends`` (int64) tell where those of each first item lie.
 """
 
@@ -100,7 +100,7 @@ def pair_scores(first, last, lists, weights, pair_weight, n_shared, pairs, begin
         begins, ends: filled.
     """
     item_starts, item_users, user_starts, user_items = lists
-    pair_target, pair_score, pair_common = pairs
+    pair_score, pair_target, pair_common = pairs
     n_items = len(item_starts) - 1
     n_users_most = 0
     n_entries_most = 0
@@ -239,7 +239,7 @@ def ranked_rows(first, last, pairs, begins, ends, starts, backwards, order, numb
         rows: filled, by trigger and rank: trigger id and target id int64, score float64, rank and number of
             common users int32.
     """
-    pair_target, pair_score, pair_common = pairs
+    pair_score, pair_target, pair_common = pairs
     trigger_id, target_id, row_score, row_rank, row_common = rows
     n_most = 0
     for trigger in range(first, last):

@@ -12,6 +12,7 @@ from models.swing.plan import TriggerBlock
 from models.swing.rows import as_rows, new_columns, pair_weights
 from models.threads import map_in_threads, thread_count
 
+PAIR_DTYPES = ("float64", "uint32", "int32")
 PIECES_PER_THREAD = 4  # few: each piece touches scratch memory of its own
 
 
@@ -72,8 +73,7 @@ class TableScorer:
         weight = pair_weights(index, config)
         cost, n_most = item_costs(lists)
         bounds = np.concatenate(([0], np.cumsum(n_most)))
-        n_most = int(bounds[-1])
-        self._pairs = np.empty(n_most, np.uint32), np.empty(n_most), np.empty(n_most, np.int32)
+        self._pairs = new_columns(int(bounds[-1]), PAIR_DTYPES)
         self._begins, self._ends = bounds[:-1], np.empty(index.n_items, np.int64)
 
         def score(piece: tuple[int, int]) -> None:
@@ -86,7 +86,7 @@ class TableScorer:
     def _list_backwards(self) -> None:
         from models.swing.pairs import count_backwards, list_backwards
 
-        forwards = self._pairs[0], self._begins, self._ends
+        forwards = self._pairs[1], self._begins, self._ends
         self._starts = count_backwards(*forwards)
         self._backwards = np.empty((self._starts[-1], 2), np.uint32)
         list_backwards(*forwards, self._starts, self._backwards)
