@@ -27,7 +27,9 @@ def main(clicks_file: str, options: str, rows_file: str | None = None) -> None:
     started, cpu = time.perf_counter(), time.process_time()
     table, report = build_i2i_table(clicks, config)
     if report.path not in loaded:
-        raise SystemExit(f"no small build went the path {report.path}: its kernels were loaded in the timed one")
+        raise SystemExit(
+            f"no small build went the path {report.path}: its kernels were loaded in the timed one"
+        )
     figures = {
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time() - cpu,

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-LOAD = 0.7
+LOAD = 0.5
 LEAST_SLOTS = 1 << 10
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 FREE = np.int32(-1)

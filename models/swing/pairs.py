@@ -1,5 +1,5 @@
 """
-What are the Swing scores where all pairs of users fit in memory?
+What are the Swing scores where all pairs of items are wanted at once?
 
 Without a user cap s(i, j) = s(j, i), so each pair of items is computed once, from the item with fewer
 users, for which there is less to look up. |I_u ∩ I_v| is counted once for every pair of users, rather than
@@ -7,9 +7,11 @@ once for every trigger that they share.
 
 Items are numbered 0, 1, ... by ascending number of users here (ties by code), so that the targets of i are
 the items behind it. ``lists`` is the tuple (item_starts, item_users, user_starts, user_items) in these
-numbers, all ascending. Users of one trigger are numbered 0, 1, ... in ascending order. What is there for
-each pair u < v of n users lies in one flat array at ``row_of(u, n) + v``: new memory is what a small build
-waits for, and a square would take twice as much.
+numbers, all ascending. Users of one trigger are numbered 0, 1, ... in ascending order.
+
+What the pairs of an item's users share is counted user by user, in a row that stays in the processor's
+cache, and written to where `pair_scores` reads it in order: ``n_shared`` (uint16) holds |I_u ∩ I_v| of the
+users u < v of each item, from its ``cell_starts`` (int64) on, ordered by u and v.
 
 ``pairs`` holds for each pair of items its score (float64), second item (uint32) and number of common users
 (int32); ``begins`` and ``ends`` (int64) tell where those of each first item lie.
@@ -21,17 +23,6 @@ from numba import njit
 from models.selection import round_score
 from models.swing.ranking import new_ranking, rank_targets
 from models.swing.terms import sum_terms
-
-
-@njit(cache=True, nogil=True)
-def row_of(u, n):
-    """Give the place from which on, counted by v, the pairs (u, v > u) of n users lie; the first is at 1."""
-    return np.uint64(u * (n - 1) - u * (u + 1) // 2)
-
-
-def pair_cells(n: int) -> int:
-    """Give the cells that the pairs of n users take."""
-    return n * (n - 1) // 2 + 1
 
 
 @njit(cache=True, nogil=True)
@@ -65,29 +56,38 @@ def item_costs(lists):
 
 
 @njit(cache=True, nogil=True)
-def count_shared_items(first, last, lists, n_shared):
+def count_shared_items(first, last, items, lists, cell_starts, n_shared):
     """
-    Count |I_u ∩ I_v| in ``n_shared`` for the users u from ``first`` up to ``last`` and all v > u.
+    Fill ``n_shared`` for the users u from ``first`` up to ``last``, which is excluded, and all v > u.
 
     Args:
-        n_shared: uint16 [pair_cells(n_users)], zeros.
+        items: first item and, excluded, last item whose cells are filled.
     """
     item_starts, item_users, user_starts, user_items = lists
     behind = np.empty(len(item_starts) - 1, np.int64)  # for each item, where its users behind u start
     for item in range(len(behind)):
         users = item_users[item_starts[item] : item_starts[item + 1]]
         behind[item] = item_starts[item] + np.searchsorted(users, first)
+    row = np.zeros(len(user_starts) - 1, np.uint16)
     for u in range(first, last):
-        row = row_of(u, len(user_starts) - 1)
-        for place in range(user_starts[u], user_starts[u + 1]):
-            item = user_items[place]
+        mine = user_items[user_starts[u] : user_starts[u + 1]]
+        for item in mine:
             behind[item] += 1
-            for other in range(behind[item], item_starts[item + 1]):
-                n_shared[row + item_users[other]] += np.uint16(1)
+            for place in range(behind[item], item_starts[item + 1]):
+                row[item_users[place]] += np.uint16(1)
+        for item in mine:
+            if items[0] <= item < items[1]:
+                n_users = item_starts[item + 1] - item_starts[item]
+                n_before = behind[item] - 1 - item_starts[item]
+                cell = np.uint64(cell_starts[item] + n_before * (2 * n_users - n_before - 1) // 2)
+                for place in range(behind[item], item_starts[item + 1]):
+                    n_shared[cell] = row[item_users[place]]
+                    cell += np.uint64(1)
+        row[u + 1 :] = 0
 
 
 @njit(cache=True, nogil=True)
-def pair_scores(first, last, lists, weights, pair_weight, n_shared, pairs, begins, ends):
+def pair_scores(first, last, lists, weights, pair_weight, cell_starts, n_shared, pairs, begins, ends):
     """
     Score the pairs of items (i, j), i < j, for i from ``first`` up to ``last``, which is excluded (Eq. 3).
 
@@ -95,7 +95,7 @@ def pair_scores(first, last, lists, weights, pair_weight, n_shared, pairs, begin
         lists: see above.
         weights: float64 w_u per user.
         pair_weight: 2 / (alpha + n) for each number n of shared items.
-        n_shared: |I_u ∩ I_v| for u < v.
+        cell_starts, n_shared: see above.
         pairs: filled from ``begins[first]`` on, without gaps.
         begins, ends: filled.
     """
@@ -117,7 +117,7 @@ def pair_scores(first, last, lists, weights, pair_weight, n_shared, pairs, begin
     next_place = np.empty(min(n_items, n_entries_most) + 1, np.int32)
     list_users = np.empty(n_entries_most, np.uint32)
     behind = np.empty(n_users_most, np.int64)
-    term = np.empty(n_users_most * (n_users_most - 1) // 2 + 1)
+    term = np.empty(n_users_most * n_users_most)
     pair = begins[first]
     for i in range(first, last):
         begins[i] = pair
@@ -126,14 +126,14 @@ def pair_scores(first, last, lists, weights, pair_weight, n_shared, pairs, begin
             i, users, user_starts, user_items, seen, reached, next_place, list_users, behind
         )
         if n_reached:
-            _fill_terms(users, weights, pair_weight, n_shared, term)
+            _fill_terms(weights[users], pair_weight, n_shared[cell_starts[i] : cell_starts[i + 1]], term)
         start = 0
         for place in range(n_reached):
             end = next_place[place]
             total = 0.0
             for user_place in range(start, end - 1):
-                row = row_of(np.int64(list_users[user_place]), len(users))
-                total += sum_terms(term, row, list_users, user_place + 1, end)
+                offset = list_users[user_place] * len(users)
+                total += sum_terms(term, offset, list_users, user_place + 1, end)
             pair_target[pair] = reached[place]
             pair_score[pair] = round_score(total)
             pair_common[pair] = end - start
@@ -183,15 +183,15 @@ def _list_common_users(i, users, user_starts, user_items, seen, reached, next_pl
 
 
 @njit(cache=True, nogil=True)
-def _fill_terms(users, weights, pair_weight, n_shared, term):
-    """Write the term of the users u < v to ``term``."""
-    place = 1
-    for u in range(len(users) - 1):
-        weight = weights[users[u]]
-        row = row_of(np.int64(users[u]), len(weights))
-        for v in range(u + 1, len(users)):
-            term[place] = weight * weights[users[v]] * pair_weight[n_shared[row + users[v]]]
-            place += 1
+def _fill_terms(weights, pair_weight, n_shared, term):
+    """Write the term of users u < v to ``term[u * n_users + v]``."""
+    n_users = len(weights)
+    cell = np.uint64(0)
+    for u in range(n_users - 1):
+        row = term[u * n_users : (u + 1) * n_users]
+        for v in range(u + 1, n_users):
+            row[v] = weights[u] * weights[v] * pair_weight[n_shared[cell]]
+            cell += np.uint64(1)
 
 
 @njit(cache=True, nogil=True)
@@ -226,7 +226,9 @@ def list_backwards(target, begins, ends, starts, backwards):
 
 
 @njit(cache=True, nogil=True)
-def ranked_rows(first, last, pairs, begins, ends, starts, backwards, order, number, item_ids, truncation, rows):
+def ranked_rows(
+    first, last, pairs, begins, ends, starts, backwards, order, number, item_ids, truncation, rows
+):
     """
     Rank the targets of the triggers ``first`` up to ``last``, which is excluded.
 
