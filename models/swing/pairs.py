@@ -113,8 +113,8 @@ def pair_scores(first, last, lists, weights, pair_weight, cell_starts, n_shared,
             n_entries += user_starts[user + 1] - user_starts[user]
         n_entries_most = max(n_entries_most, n_entries)
     seen = np.zeros(n_items, np.int32)
-    reached = np.empty(min(n_items, n_entries_most), np.uint32)
-    next_place = np.empty(min(n_items, n_entries_most) + 1, np.int32)
+    reached = np.empty(n_items + 1, np.uint32)
+    target_ends = np.empty(n_items, np.int32)
     list_users = np.empty(n_entries_most, np.uint32)
     behind = np.empty(n_users_most, np.int64)
     term = np.empty(n_users_most * n_users_most)
@@ -123,13 +123,13 @@ def pair_scores(first, last, lists, weights, pair_weight, cell_starts, n_shared,
         begins[i] = pair
         users = item_users[item_starts[i] : item_starts[i + 1]]
         n_reached = _list_common_users(
-            i, users, user_starts, user_items, seen, reached, next_place, list_users, behind
+            i, users, user_starts, user_items, seen, reached, target_ends, list_users, behind
         )
         if n_reached:
             _fill_terms(weights[users], pair_weight, n_shared[cell_starts[i] : cell_starts[i + 1]], term)
         start = 0
         for place in range(n_reached):
-            end = next_place[place]
+            end = target_ends[place]
             total = 0.0
             for user_place in range(start, end - 1):
                 offset = list_users[user_place] * len(users)
@@ -143,11 +143,11 @@ def pair_scores(first, last, lists, weights, pair_weight, cell_starts, n_shared,
 
 
 @njit(cache=True, nogil=True)
-def _list_common_users(i, users, user_starts, user_items, seen, reached, next_place, list_users, behind):
+def _list_common_users(i, users, user_starts, user_items, seen, reached, ends, list_users, behind):
     """
     Find the items behind ``i`` that two of its users clicked; give their number.
 
-    Fills ``reached`` with them and ``list_users`` with their users, ascending, up to their ``next_place``.
+    Fills ``reached`` with them and ``list_users`` with their users, ascending, up to their ``ends``.
     """
     n_reached = 0
     for u in range(len(users)):
@@ -156,25 +156,24 @@ def _list_common_users(i, users, user_starts, user_items, seen, reached, next_pl
             item = user_items[place]
             n = seen[item] + 1
             seen[item] = n
-            if n == 2:
-                reached[n_reached] = item
-                n_reached += 1
+            reached[n_reached] = item
+            n_reached += n == 2  # without a branch, which would be taken at random
             place -= 1
         behind[u] = place + 1
     end = 0
     for place in range(n_reached):
         item = reached[place]
-        next_place[place] = end
-        end += seen[item]
-        seen[item] = -1 - place
+        n = seen[item]
+        seen[item] = -1 - end  # where its next user goes
+        end += n
+        ends[place] = end
     for u in range(len(users)):
         for place in range(behind[u], user_starts[users[u] + 1]):
             item = user_items[place]
             mark = seen[item]
             if mark < 0:
-                target = np.uint32(-1 - mark)
-                list_users[next_place[target]] = u
-                next_place[target] += 1
+                list_users[np.uint32(-1 - mark)] = u
+                seen[item] = mark - 1
             else:
                 seen[item] = 0
     for place in range(n_reached):
