@@ -16,18 +16,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 
+from benchmarks.arguments import check_paths, check_shapes, iso_day
 from benchmarks.swing_clicks import SHAPES, click_table
 from lakehouse import tables
 from lakehouse.digest import digest_rows
 from lakehouse.sql import run_sql
-from lakehouse.store import Lakehouse
+from lakehouse.store import Lakehouse, MissingPartition
 from models.swing import I2I_SCHEMA, SwingConfig, iter_i2i_blocks
 from models.swing.on_spark import iter_i2i_blocks_on_spark
 from tasks.days import ONE_DAY, ingested
@@ -67,11 +68,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the table; its last line is one JSON object."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.spark", description=__doc__.split("\n\n")[0])
     parser.add_argument("--var", help="state folder that `make run` has filled")
-    parser.add_argument("--day", help="a day in it, not its first")
+    parser.add_argument("--day", type=iso_day, help="a day in it, not its first")
     parser.add_argument("--shapes", default="134k,1M", help=f"of {', '.join(SHAPES)}; none: empty")
     options = parser.parse_args(arguments)
+    check_shapes(parser, options.shapes)
+    if bool(options.var) != bool(options.day):
+        parser.exit(2, "--var and --day go together: a state folder and a day in it\n")
+    check_paths(parser, options.var)
     with tempfile.TemporaryDirectory(prefix="tributary-bench-") as folder:
         settings, day = _world(options.var, options.day, Path(folder))
+        try:
+            _require_inputs(settings, day)
+        except MissingPartition as error:
+            parser.exit(2, f"{error}\n")
         engine = SimpleNamespace(engine="spark", spark=SparkConfig())
         spark, start_seconds, start_cpu = measured(lambda: spark_session(engine))
         print(f"Spark starts in {start_seconds:.1f} s, {start_cpu:.1f} CPU seconds; {os.cpu_count()} CPUs")
@@ -92,10 +101,10 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _world(var: str | None, day: str | None, folder: Path) -> tuple[Settings, date]:
+def _world(var: str | None, day: date | None, folder: Path) -> tuple[Settings, date]:
     common = {"methods": {"base": {"variant": "TB-Online"}}, "channels": {"swing": 5}}
     if var:
-        return Settings(var=Path(var), **common), date.fromisoformat(day)
+        return Settings(var=Path(var), **common), day
     settings = Settings(var=folder, **common)
     first = settings.source.synthetic.first_day
     for each in (first, first + ONE_DAY):
@@ -104,11 +113,18 @@ def _world(var: str | None, day: str | None, folder: Path) -> tuple[Settings, da
     return settings, first + ONE_DAY
 
 
+def _require_inputs(settings: Settings, day: date) -> None:
+    lakehouse = Lakehouse(settings.lakehouse_root)
+    lakehouse.require(tables.EXPOSURE, day)
+    lakehouse.require(tables.USER_HISTORY, day - ONE_DAY)
+    read_window_clicks(lakehouse, day, settings)
+
+
 def _compare_queries(settings: Settings, day: date, spark) -> dict[str, float]:
     lakehouse = Lakehouse(settings.lakehouse_root)
     exposure = lakehouse.relation(tables.EXPOSURE, [day])
     click = lakehouse.relation(tables.CLICK, [day])
-    history = lakehouse.relation(tables.USER_HISTORY, [day - timedelta(days=1)])
+    history = lakehouse.relation(tables.USER_HISTORY, [day - ONE_DAY])
     window = read_window_clicks(lakehouse, day, settings)
     primary = ingested(lakehouse, day).meta["primary_scenario"]
     asked = {"day": day, "primary_scenario": primary, "visit_gap_seconds": 1800}
@@ -118,7 +134,7 @@ def _compare_queries(settings: Settings, day: date, spark) -> dict[str, float]:
         "marts/request": ({"exposure": exposure}, asked),
         "marts/request_history": (
             {"request": request, "user_history": history, "click": click},
-            {"day": day, "yesterday": day - timedelta(days=1), "history_length": settings.history_length},
+            {"day": day, "yesterday": day - ONE_DAY, "history_length": settings.history_length},
         ),
         "marts/user_history": ({"window_click": window}, {"history_length": settings.history_length}),
     }

@@ -21,6 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from benchmarks.arguments import (
+    KUAIRAND_LOG,
+    at_least_one,
+    check_kuairand,
+    check_paths,
+    check_shapes,
+    swing_config,
+)
 from benchmarks.swing_clicks import SHAPES, click_table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -29,7 +37,6 @@ RATIO_SHAPE = "134k"
 MOST_CLICKS_OF_RECFARM = 500_000  # it clears an array of all items for each item
 MOST_CLICKS_OF_FLINK = 500_000
 MOST_CLICKS_OF_IMPLICIT = 2_000_000  # it holds room for T rows of each item
-KUAIRAND_LOG = "data/log_standard_4_22_to_5_08_pure.csv"
 COLUMNS = ("clicks", "users", "items", "method", "seconds", "CPU s", "peak MiB", "rows", "us CPU/click", "x")
 
 
@@ -71,19 +78,11 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if not arguments.no_peers and not PEERS_PYTHON.exists():
         parser.exit(2, f"no peers at {PEERS_PYTHON}: run `make bench-env`, or give --no-peers\n")
-    for folder, log in ((arguments.kuairand, KUAIRAND_LOG), (arguments.flink_jars, "")):
-        if folder and not (Path(folder) / log).exists():
-            parser.exit(2, f"there is no {Path(folder) / log}\n")
-    if unknown := set(arguments.shapes.split(",")) - {*SHAPES, ""}:
-        parser.exit(2, f"unknown shapes: {', '.join(sorted(unknown))}; there are {', '.join(SHAPES)}\n")
+    check_kuairand(parser, arguments.kuairand)
+    check_paths(parser, arguments.flink_jars)
+    check_shapes(parser, arguments.shapes)
+    swing_config(parser, truncation=arguments.truncation, n_threads=arguments.threads)
     return arguments
-
-
-def at_least_one(text: str) -> int:
-    """Read a whole number of at least 1, as argparse asks for it."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
-    return int(text)
 
 
 def _inputs(arguments: argparse.Namespace):

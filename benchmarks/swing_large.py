@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from benchmarks.arguments import check_paths, swing_config
 from benchmarks.swing_clicks import SHAPES, click_chunks
 from lakehouse.store import Lakehouse
 from lakehouse.tables import I2I_TABLE
-from models.swing import I2IBlocks, SwingConfig, iter_i2i_blocks
+from models.swing import BudgetTooSmall, I2IBlocks, iter_i2i_blocks
 
 DAY = date(2026, 1, 1)
 SECONDS_BETWEEN_LINES = 30.0
@@ -56,8 +57,10 @@ def main() -> None:
     parser.add_argument("--truncation", type=int, default=1250)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    check_paths(parser, arguments.folder)
     shape = SHAPES[arguments.shape]
-    config = SwingConfig(
+    config = swing_config(
+        parser,
         truncation=arguments.truncation,
         max_users_per_item=shape.max_users_per_item,
         n_threads=arguments.threads,
@@ -65,7 +68,10 @@ def main() -> None:
     )
     started, cpu = time.perf_counter(), time.process_time()
     chunks = Stopwatch(click_chunks(shape))
-    blocks = iter_i2i_blocks(chunks, config)
+    try:
+        blocks = iter_i2i_blocks(chunks, config)
+    except BudgetTooSmall as error:
+        parser.exit(2, f"{error}\n")
     index_seconds = time.perf_counter() - started - chunks.seconds
     print(f"indexed in {index_seconds:.0f} s, {_peak_gib():.2f} GiB at the peak", flush=True)
     with tempfile.TemporaryDirectory(prefix="tributary-bench-", dir=arguments.folder) as folder:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.arguments import at_least_one, check_kuairand
 from benchmarks.swing import read_kuairand
 from benchmarks.swing_clicks import SHAPES, click_table
 from models.swing import SwingConfig, TriggerBlock, index_clicks, plan_blocks
@@ -44,8 +45,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
     parser.add_argument("--kuairand", default=os.environ.get("TRIBUTARY_BENCH_KUAIRAND"), help="its folder")
     parser.add_argument("--shape", default="taobao_small", choices=SHAPES)
-    parser.add_argument("--window-days", type=int, default=7)
+    parser.add_argument("--window-days", type=at_least_one, default=7)
     arguments = parser.parse_args()
+    check_kuairand(parser, arguments.kuairand)
     logs = []
     if arguments.kuairand:
         logs.append(("kuairand", *read_kuairand_days(Path(arguments.kuairand))))

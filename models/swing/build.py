@@ -35,7 +35,7 @@ def build_i2i_table(clicks: Clicks, config: SwingConfig) -> tuple[pa.Table, Swin
         BadClicks: a column is missing, has nulls or is no integer.
         BudgetTooSmall: the build does not fit into ``memory_budget_gib``; nothing was scored.
     """
-    blocks = I2IBlocks(clicks, config)
+    blocks = I2IBlocks(clicks, config, is_whole=True)
     table = pa.Table.from_batches(list(blocks), I2I_SCHEMA)
     return table, blocks.report
 
@@ -52,10 +52,15 @@ class I2IBlocks:
     The clicks are indexed when it is made, so that what cannot be built is refused before the first batch.
     """
 
-    def __init__(self, clicks: Clicks, config: SwingConfig):
-        """Index the clicks and plan the blocks. Raises as `build_i2i_table`."""
+    def __init__(self, clicks: Clicks, config: SwingConfig, *, is_whole: bool = False):
+        """
+        Index the clicks and plan the blocks. Raises as `build_i2i_table`.
+
+        ``is_whole``: all batches will be held at once, and may share the memory of whole columns.
+        """
         self._started = time.perf_counter()
         self._config = config
+        self._is_whole = is_whole
         self._index: ClickIndex | None = index_clicks(clicks, config)
         self._blocks = plan_blocks(self._index, config)
         self._path = path_of_table(self._index, config)
@@ -83,7 +88,10 @@ class I2IBlocks:
         index, config, self._index = self._index, self._config, None
         if index is None:
             raise RuntimeError("the blocks of a Swing index can be read once")
-        scorer = TableScorer(index, config) if self._path == "pairs" else BlockScorer(index, config)
+        if self._path == "pairs":
+            scorer = TableScorer(index, config, is_whole=self._is_whole)
+        else:
+            scorer = BlockScorer(index, config)
         counts = TargetCounts()
         for rows in iterate_in_threads(
             scorer.rows, self._blocks, n_threads=config.n_threads, n_ahead=BLOCKS_AHEAD

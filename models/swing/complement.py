@@ -127,7 +127,7 @@ def complement_rows(first, last, lists, item_ids, missing, term, sums, truncatio
             n_common[n_scored] = n_users - n_missing
             score[n_scored] = round_score(total)
             n_scored += 1
-        order = rank_targets(codes, score, n_scored, truncation, True, ranking)
+        order = rank_targets(codes, score, n_scored, truncation, ranking)
         for rank in range(len(order)):
             place = order[rank]
             trigger_id[n_rows] = item_ids[trigger]

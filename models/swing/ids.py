@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-LOAD = 0.7
+LOAD = 0.5
 LEAST_SLOTS = 1 << 10
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 FREE = np.int32(-1)
@@ -14,35 +14,37 @@ class IdNumbers:
 
     def __init__(self) -> None:
         """Number no ids yet."""
-        self._slot_ids = np.empty(LEAST_SLOTS, np.int64)
-        self._slot_numbers = np.full(LEAST_SLOTS, FREE)
-        self._ids = np.empty(LEAST_SLOTS, np.int64)
+        self._ids = np.empty(0, np.int64)
         self._n_ids = 0
+        self._make_slots(LEAST_SLOTS)
 
     def number(self, ids: np.ndarray) -> np.ndarray:
         """Give the int32 number of each id (int64), numbering new ones."""
-        self._make_room(len(ids))
         numbers = np.empty(len(ids), np.int32)
-        self._n_ids = _number(ids, self._slot_ids, self._slot_numbers, self._ids, self._n_ids, numbers)
+        n_done = self._number_on(ids, 0, numbers)
+        while n_done < len(ids):
+            self._make_slots(2 * len(self._slot_ids))
+            n_done = self._number_on(ids, n_done, numbers)
         return numbers
 
     def ids(self) -> np.ndarray:
         """Give the id of each number so far, int64."""
         return self._ids[: self._n_ids]
 
-    def _make_room(self, n_new: int) -> None:
-        most = self._n_ids + n_new
-        if most > len(self._ids):
-            grown = np.empty(max(most, len(self._ids) + len(self._ids) // 2), np.int64)
-            grown[: self._n_ids] = self.ids()
-            self._ids = grown
-        n_slots = len(self._slot_ids)
-        while most > LOAD * n_slots:
-            n_slots *= 2
-        if n_slots > len(self._slot_ids):
-            self._slot_ids = np.empty(n_slots, np.int64)
-            self._slot_numbers = np.full(n_slots, FREE)
-            _fill(self.ids(), self._slot_ids, self._slot_numbers)
+    def _number_on(self, ids: np.ndarray, n_done: int, numbers: np.ndarray) -> int:
+        """Number the ids from ``n_done`` on; stops, and gives how far, where a new one has no room."""
+        n_done, self._n_ids = _number(
+            ids, n_done, self._slot_ids, self._slot_numbers, self._ids, self._n_ids, numbers
+        )
+        return n_done
+
+    def _make_slots(self, n_slots: int) -> None:
+        known = self.ids()
+        self._ids = np.empty(int(LOAD * n_slots), np.int64)
+        self._ids[: len(known)] = known
+        self._slot_ids = np.empty(n_slots, np.int64)
+        self._slot_numbers = np.full(n_slots, FREE)
+        _fill(known, self._slot_ids, self._slot_numbers)
 
 
 @njit(cache=True, nogil=True)
@@ -57,16 +59,18 @@ def _slot_of(wanted, slot_ids, slot_numbers):
 
 
 @njit(cache=True, nogil=True)
-def _number(ids, slot_ids, slot_numbers, known_ids, n_known, numbers):
-    for place in range(len(ids)):
+def _number(ids, first, slot_ids, slot_numbers, known_ids, n_known, numbers):
+    for place in range(first, len(ids)):
         slot = _slot_of(ids[place], slot_ids, slot_numbers)
         if slot_numbers[slot] == FREE:
+            if n_known == len(known_ids):
+                return place, n_known
             slot_ids[slot] = ids[place]
             slot_numbers[slot] = n_known
             known_ids[n_known] = ids[place]
             n_known += 1
         numbers[place] = slot_numbers[slot]
-    return n_known
+    return len(ids), n_known
 
 
 @njit(cache=True, nogil=True)

@@ -14,7 +14,7 @@ PER_CLICK = 20
 """Numbers of user and item (8), their lists (4 + 4), and what the allocator keeps between steps (4)."""
 PER_TIMED_CLICK = 60
 """With an item cap: the times (8), the sorted order (8), the kept copies (16) and the lists."""
-PER_ID = 64
+PER_ID = 80
 """Id, hash slots up to a doubling, and the arrays with one cell for each user or item."""
 BLOCKS_AHEAD = 2
 """Blocks per thread that are scored or wait to be written."""

@@ -2,8 +2,8 @@
 Which way are the scores computed?
 
 - ``walk``: trigger by trigger over the lists of common users; any data, any cap, any block by itself.
-- ``pairs``: each pair of items once, from its rarer item, with |Iu ∩ Iv| of all pairs of users in memory;
-  for a whole table without a user cap. Gives the bytes of ``walk``.
+- ``pairs``: each pair of items once, from its rarer item, with |Iu ∩ Iv| counted beforehand for the users of
+  many items; for a whole table without a user cap. Gives the bytes of ``walk``.
 - ``complement``: from the users that two items do not share; for nearly full matrices.
 
 All are exact. The path follows from the clicks, the options and the memory budget, and is reported.
@@ -21,13 +21,15 @@ from models.threads import thread_count
 Path = Literal["walk", "pairs", "complement"]
 
 LEAST_SHARED = (
-    0.25  # of pairs of users by shared items: with fewer, clearing the array costs more than it saves
+    0.25  # items by pair of users: with fewer, most are of one user only, and the walk sifts them out
 )
 LEAST_DENSITY = 0.75  # where as many users are missing from two items as they share
 MOST_COMPLEMENT_USERS = 4096
 MOST_PAIR_BYTES = 1 << 30
-BYTES_PER_PAIR = 48
-"""A pair of items as it is scored (16) and in both its rows (32)."""
+CELLS_AT_ONCE = 1 << 27
+"""Numbers of shared items (2 bytes), one for each pair of users of an item, that are held at a time."""
+BYTES_PER_PAIR = 24
+"""A pair of items as it is scored (16) and in the list of its second item (8)."""
 
 
 def path_of_blocks(index: ClickIndex, config: SwingConfig) -> Path:
@@ -78,18 +80,13 @@ def pair_bytes(index: ClickIndex, n_threads: int) -> int:
     The counts of shared items, the pairs of items, and for each thread the terms of the users of one item and
     the lists of its neighbours. The item with the most users is nobody's rarer item, so the next one counts.
     """
-    n_users_of = np.sort(np.diff(index.item_starts))
-    n_users_most = int(n_users_of[-2]) if len(n_users_of) > 1 else 0
+    n_users_of = np.sort(np.diff(index.item_starts))[:-1]
+    n_users_most = int(np.max(n_users_of, initial=0))
     n_items_of = np.sort(np.diff(index.user_starts))
     n_entries_most = int(np.sum(n_items_of[len(n_items_of) - n_users_most :]))
-    counts = shared_type(index).itemsize * index.n_users**2
-    scratch = 8 * n_users_most**2 + 4 * n_entries_most + 12 * index.n_items
+    counts = min(int(np.sum(n_users_of**2)), 2 * CELLS_AT_ONCE + n_users_most**2)
+    scratch = 8 * n_users_most**2 + 4 * n_entries_most + 20 * index.n_items + 2 * index.n_users
     return counts + BYTES_PER_PAIR * most_item_pairs(index) + n_threads * scratch
-
-
-def shared_type(index: ClickIndex) -> np.dtype:
-    """Give the narrowest type of numbers of shared items: what a small build waits for is new memory."""
-    return np.min_scalar_type(int(np.max(np.diff(index.user_starts), initial=0)))
 
 
 def most_item_pairs(index: ClickIndex) -> int:

@@ -2,8 +2,10 @@
 In which order do the targets of one trigger come?
 
 Best score first, ties by the lower item code. Scores are positive float64, whose bits order them as
-integers do, so that a radix sort serves: it takes a few nanoseconds a target, where a heap takes a hundred.
-Rounded scores have 13 zero bits at the end, which the sort skips.
+integers do. They are spread over 2**16 buckets by a radix sort of two digits, and what meets in a bucket is
+sorted by itself. This takes a few nanoseconds a target, where a heap takes a hundred.
+
+A mark (uint64) is a candidate as it is sorted: its bucket and, in the low half, its place.
 """
 
 import numpy as np
@@ -12,9 +14,10 @@ from numba import njit
 FEW = 40  # up to here an insertion sort is faster
 DIGIT_BITS = 8
 N_DIGITS = 1 << DIGIT_BITS
-ZERO_BITS = 13
-N_BUCKETS = 4096
-BUCKET_SHIFT = 43  # keeps exponent and 9 bits of the mantissa
+DIGIT = np.uint64(N_DIGITS - 1)
+PLACE_BITS = np.uint64(32)
+PLACE = np.uint64(0xFFFFFFFF)
+ALL_BITS = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @njit(cache=True, nogil=True)
@@ -23,139 +26,112 @@ def new_ranking(n_most):
     return (
         np.empty(n_most, np.uint64),
         np.empty(n_most, np.uint64),
-        np.empty(n_most, np.int32),
-        np.empty(n_most, np.int32),
-        np.empty(N_BUCKETS, np.int64),
+        np.empty(n_most, np.uint32),
+        np.empty((2, N_DIGITS), np.uint32),
     )
 
 
 @njit(cache=True, nogil=True)
-def rank_targets(codes, scores, n, truncation, is_by_code, ranking):
+def rank_targets(codes, scores, n, truncation, ranking):
     """
-    Rank the first ``n`` candidates: ``codes`` distinct, ``scores`` positive and rounded by `round_score`.
+    Rank the first ``n`` candidates: ``codes`` (uint32) distinct, ``scores`` positive.
 
     Args:
-        is_by_code: the candidates come in ascending order of code.
         ranking: scratch from `new_ranking`.
 
     Returns:
         Places in ``codes`` of the min(n, truncation) best, best first; valid until the next call.
     """
-    keys, other_keys, places, other_places, counts = ranking
+    marks, other_marks, places, counts = ranking
     bits = scores.view(np.uint64)
-    n_kept = _preselect(bits, n, truncation, keys, places, counts)
-    if n_kept <= FEW:
-        _insertion_sort(keys, places, n_kept, codes)
+    if n > FEW:
+        _spread(bits, n, marks, other_marks, counts)
     else:
-        if not is_by_code:
-            places, other_places = _sort_by_code(
-                codes, keys, other_keys, places, other_places, n_kept, counts
-            )
-            for place in range(n_kept):
-                keys[place] = bits[places[place]]
-        places = _sort_by_key(keys, other_keys, places, other_places, n_kept, counts)
-    return places[: min(n_kept, truncation)]
+        for place in range(n):
+            marks[place] = place
+    n_ranked = min(n, truncation)
+    first = 0
+    while first < n_ranked:
+        end = first + 1
+        while end < n and marks[end] >> PLACE_BITS == marks[first] >> PLACE_BITS:
+            end += 1
+        if end - first > FEW:
+            _sort(codes, 4, np.uint64(0), marks[first:end], other_marks, counts[0])
+            _sort(bits, 8, ALL_BITS, marks[first:end], other_marks, counts[0])
+        elif end - first > 1:
+            _insertion_sort(codes, bits, marks[first:end])
+        first = end
+    for rank in range(n_ranked):
+        places[rank] = marks[rank] & PLACE
+    return places[:n_ranked]
 
 
 @njit(cache=True, nogil=True)
-def _preselect(bits, n, truncation, keys, places, counts):
-    """Take over the candidates that may be among the best, in their order, and give their number."""
-    least = np.uint64(0)
-    if n > truncation + truncation // 2:
-        least = _bound(bits, n, truncation, counts)
-    n_kept = 0
-    for place in range(n):
-        if bits[place] >= least:
-            keys[n_kept] = bits[place]
-            places[n_kept] = place
-            n_kept += 1
-    return n_kept
-
-
-@njit(cache=True, nogil=True)
-def _bound(bits, n, truncation, counts):
-    """Give a bound that at least ``truncation`` of the scores reach, and not many more."""
-    shift = np.uint64(BUCKET_SHIFT)
-    highest = bits[0]
+def _spread(bits, n, marks, other_marks, counts):
+    """Mark the candidates and sort them by bucket; the lower it is, the better they are."""
+    highest = lowest = bits[0]
     for place in range(1, n):
         highest = max(highest, bits[place])
-    top = np.int64(highest >> shift)
+        lowest = min(lowest, bits[place])
+    shift = np.uint64(0)
+    while (highest - lowest) >> shift >= N_DIGITS * N_DIGITS:
+        shift += np.uint64(1)
+    low_shift, high_shift = PLACE_BITS, PLACE_BITS + np.uint64(DIGIT_BITS)
     counts[:] = 0
     for place in range(n):
-        counts[min(top - np.int64(bits[place] >> shift), N_BUCKETS - 1)] += 1
-    n_above = 0
-    for bucket in range(N_BUCKETS - 1):
-        n_above += counts[bucket]
-        if n_above >= truncation:
-            return np.uint64(top - bucket) << shift
-    return np.uint64(0)
-
-
-@njit(cache=True, nogil=True)
-def _insertion_sort(keys, places, n, codes):
-    for end in range(1, n):
-        key, place = keys[end], places[end]
-        code = codes[place]
-        hole = end
-        while hole > 0 and (
-            keys[hole - 1] < key or (keys[hole - 1] == key and codes[places[hole - 1]] > code)
-        ):
-            keys[hole], places[hole] = keys[hole - 1], places[hole - 1]
-            hole -= 1
-        keys[hole], places[hole] = key, place
-
-
-@njit(cache=True, nogil=True)
-def _sort_by_code(codes, keys, other_keys, places, other_places, n, counts):
-    """Sort the places by their code; gives the sorted places and the other array."""
-    varying = 0
+        mark = ((highest - bits[place]) >> shift) << PLACE_BITS | np.uint64(place)
+        marks[place] = mark
+        counts[0, (mark >> low_shift) & DIGIT] += np.uint32(1)
+        counts[1, mark >> high_shift] += np.uint32(1)
+    for counts_of_digit in counts:
+        _counts_to_starts(counts_of_digit)
     for place in range(n):
-        varying |= codes[places[place]] ^ codes[places[0]]
-    shift = 0
-    while varying >> shift:
-        if (varying >> shift) & (N_DIGITS - 1):
-            counts[:N_DIGITS] = 0
-            for place in range(n):
-                counts[(codes[places[place]] >> shift) & (N_DIGITS - 1)] += 1
-            _counts_to_starts(counts)
-            for place in range(n):
-                digit = (codes[places[place]] >> shift) & (N_DIGITS - 1)
-                other_places[counts[digit]] = places[place]
-                counts[digit] += 1
-            places, other_places = other_places, places
-        shift += DIGIT_BITS
-    return places, other_places
+        _put(marks[place], (marks[place] >> low_shift) & DIGIT, other_marks, counts[0])
+    for place in range(n):
+        _put(other_marks[place], other_marks[place] >> high_shift, marks, counts[1])
 
 
 @njit(cache=True, nogil=True)
-def _sort_by_key(keys, other_keys, places, other_places, n, counts):
-    """Sort by descending key, equal keys staying in their order, and give the sorted places."""
-    mask = np.uint64(N_DIGITS - 1)
-    varying = np.uint64(0)
-    for place in range(n):
-        varying |= keys[place] ^ keys[0]
-    for bit in range(ZERO_BITS, 64, DIGIT_BITS):
-        shift = np.uint64(bit)
-        if (varying >> shift) & mask:
-            counts[:N_DIGITS] = 0
-            for place in range(n):
-                counts[mask - ((keys[place] >> shift) & mask)] += 1
-            _counts_to_starts(counts)
-            for place in range(n):
-                digit = mask - ((keys[place] >> shift) & mask)
-                start = counts[digit]
-                other_keys[start] = keys[place]
-                other_places[start] = places[place]
-                counts[digit] = start + 1
-            keys, other_keys = other_keys, keys
-            places, other_places = other_places, places
-    return places
+def _sort(values, n_digits, flipped, marks, other_marks, counts):
+    """Sort by these digits of the candidates' values, with bits ``flipped``; equal ones keep their order."""
+    source, target = marks, other_marks[: len(marks)]
+    for digit in range(n_digits):
+        shift = np.uint64(digit * DIGIT_BITS)
+        counts[:] = 0
+        for mark in source:
+            counts[((values[mark & PLACE] ^ flipped) >> shift) & DIGIT] += np.uint32(1)
+        _counts_to_starts(counts)
+        for mark in source:
+            _put(mark, ((values[mark & PLACE] ^ flipped) >> shift) & DIGIT, target, counts)
+        source, target = target, source  # as often as there are digits: they end in ``marks``
 
 
 @njit(cache=True, nogil=True)
 def _counts_to_starts(counts):
-    start = 0
+    start = np.uint32(0)
     for digit in range(N_DIGITS):
         count = counts[digit]
         counts[digit] = start
         start += count
+
+
+@njit(cache=True, nogil=True)
+def _put(mark, digit, marks, next_place):
+    marks[next_place[digit]] = mark
+    next_place[digit] += np.uint32(1)
+
+
+@njit(cache=True, nogil=True)
+def _insertion_sort(codes, bits, marks):
+    """Sort by score and code."""
+    for end in range(1, len(marks)):
+        moved = marks[end]
+        mine, code = bits[moved & PLACE], codes[moved & PLACE]
+        hole = end
+        while hole > 0:
+            other = marks[hole - 1] & PLACE
+            if bits[other] > mine or (bits[other] == mine and codes[other] < code):
+                break
+            marks[hole] = marks[hole - 1]
+            hole -= 1
+        marks[hole] = moved

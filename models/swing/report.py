@@ -49,10 +49,8 @@ class TargetCounts:
 
     def add(self, rows: pa.RecordBatch | pa.Table) -> None:
         """Count the rows of whole triggers, in any order of blocks; each trigger's rows lie together."""
-        trigger = rows["trigger_item_id"].to_numpy()
-        if len(trigger):
-            first = np.flatnonzero(np.concatenate(([True], trigger[1:] != trigger[:-1])))
-            self._n_targets.append(np.diff(first, append=len(trigger)).astype(np.int32))
+        first = np.flatnonzero(rows["rank"].to_numpy() == 1)
+        self._n_targets.append(np.diff(first, append=rows.num_rows).astype(np.int32))
 
     def n_targets(self) -> np.ndarray:
         """Give the targets of each trigger that has any, int32."""

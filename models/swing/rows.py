@@ -1,5 +1,7 @@
 """Which rows of the i2i table do the triggers of one block give?"""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -17,6 +19,7 @@ I2I_SCHEMA = pa.schema(
         pa.field("n_common_users", pa.int32(), nullable=False),
     ]
 )
+COLUMN_DTYPES = ("int64", "int64", "float64", "int32", "int32")
 
 
 def block_rows(index: ClickIndex, block: TriggerBlock, config: SwingConfig) -> pa.RecordBatch:
@@ -89,6 +92,13 @@ def pair_weights(index: ClickIndex, config: SwingConfig) -> np.ndarray:
     """Give 2 / (alpha + n) for every number n of shared items that may occur, float64."""
     n_most = int(np.max(np.diff(index.user_starts), initial=0))
     return 2.0 / (config.alpha + np.arange(n_most + 2))
+
+
+def new_columns(n_rows: int, dtypes: Sequence[str] = COLUMN_DTYPES) -> tuple[np.ndarray, ...]:
+    """Give uninitialised columns, by default of the i2i table, in one piece: it gets more large pages so."""
+    ends = np.cumsum([n_rows * np.dtype(dtype).itemsize for dtype in dtypes])
+    room = np.empty(ends[-1], np.uint8)
+    return tuple(part.view(dtype) for part, dtype in zip(np.split(room, ends[:-1]), dtypes, strict=True))
 
 
 def as_rows(columns: tuple[np.ndarray, ...]) -> pa.RecordBatch:

@@ -87,7 +87,7 @@ def walk_rows(first, last, lists, item_ids, weights, pair_weight, truncation, is
         _add_terms(mine, weights, pair_weight, neighbours[0], users, score)
         for place in range(n_reached):
             score[place] = round_score(score[place])
-        order = rank_targets(reached, score, n_reached, truncation, False, ranking)
+        order = rank_targets(reached, score, n_reached, truncation, ranking)
         for rank in range(len(order)):
             place = order[rank]
             trigger_id[n_rows] = item_ids[trigger]

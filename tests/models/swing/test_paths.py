@@ -19,6 +19,7 @@ from models.swing import (
     plan_blocks,
 )
 from models.swing import build as build_module
+from models.swing import table as table_module
 from models.swing.clicks import COLUMNS
 from tests.models.swing.click_logs import (
     assert_table_is,
@@ -66,6 +67,19 @@ def test_walk_and_pairs_give_the_same_bytes(seed, monkeypatch):
     config = SwingConfig(truncation=40)
     walk, pairs = (table_by(path, rows, config, monkeypatch) for path in PATHS)
     assert walk.equals(pairs)
+
+
+@pytest.mark.parametrize("cells_at_once", [1, 40, 1000])
+def test_pairs_of_items_a_span_at_a_time_give_the_same_bytes(cells_at_once, monkeypatch):
+    rows, config = random_clicks(np.random.default_rng(5)), SwingConfig()
+    expected = table_by("pairs", rows, config, monkeypatch)
+    monkeypatch.setattr(table_module, "CELLS_AT_ONCE", cells_at_once)
+    n_spans, spans = [], table_module._spans
+    monkeypatch.setattr(
+        table_module, "_spans", lambda cells: n_spans.append(len(list(spans(cells)))) or spans(cells)
+    )
+    assert table_by("pairs", rows, config, monkeypatch).equals(expected)
+    assert n_spans[0] > 1
 
 
 @settings(max_examples=40, deadline=None)
