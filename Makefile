@@ -9,7 +9,7 @@ VAR ?= var
 # What a person gives reaches the recipes as variables of the environment, letter by letter: neither make nor
 # a shell reads into it.
 GIVEN := SOURCE DATA FROM TO VAR K REPROCESS VERSION REASON FORCE DAY T KUAIRAND SHAPES METHODS BACKBONES SEEDS \
-	LAST EVALUATED
+	LAST EVALUATED ITEMS
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 override VAR := $(or $(value VAR),var)
 export $(GIVEN)
@@ -24,7 +24,7 @@ SERVICES := [ ! -f "$$VAR/services/environment.sh" ] || . "$$VAR/services/enviro
 STATE := $(SERVICES) $(FOLDER)
 
 .PHONY: help run summary truncation-study compare up down status backfill publish rollback approve audit bench bench-env \
-	test test-faults lint clean
+	bench-training bench-evaluation test test-faults lint clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -86,13 +86,28 @@ approve: .venv/run  ## Make the challenger the champion and serve it: VAR= [VERS
 .venv-bench/peers: Makefile
 	@echo "Installing the peers of the benchmarks into .venv-bench"
 	@$(PYTHON) -m venv .venv-bench
-	@.venv-bench/bin/pip install -qq implicit==0.7.3 recfarm==0.2.1 scipy==1.17.1
+	@.venv-bench/bin/pip install -qq implicit==0.7.3 recfarm==0.2.1 scipy==1.17.1 torch==2.13.0 torch-rechub==0.9.0
 	@touch $@
 
-bench-env: .venv-bench/peers  ## The environment of the benchmarks' peers
+# RecBole uses names that newer releases of numpy, pandas and scipy have dropped.
+.venv-bench/recbole/peers: .venv-bench/peers
+	@echo "Installing RecBole into .venv-bench/recbole"
+	@$(PYTHON) -m venv .venv-bench/recbole
+	@.venv-bench/recbole/bin/pip install -qq recbole==1.2.1 torch==2.13.0 numpy==1.26.4 pandas==1.5.3 \
+		scipy==1.10.1 "setuptools<80"
+	@touch $@
+
+bench-env: .venv-bench/recbole/peers  ## The environments of the benchmarks' peers
 
 bench: .venv/run bench-env  ## Swing beside its peers: [KUAIRAND=folder] [SHAPES=134k,1M,taobao_small]
 	@$(BIN)/python -m benchmarks.swing $${KUAIRAND:+--kuairand="$$KUAIRAND"} $${SHAPES:+--shapes="$$SHAPES"}
+
+bench-training: .venv/run bench-env  ## Training beside torch-rechub and RecBole: [KUAIRAND=folder] [BACKBONES=youtubednn,dssm]
+	@$(BIN)/python -m benchmarks.training $${KUAIRAND:+--kuairand="$$KUAIRAND"} \
+		$${BACKBONES:+--models="$$BACKBONES"}
+
+bench-evaluation: .venv/run bench-env  ## Exact Hit@K beside RecBole's full sort: [ITEMS=7500,1000000]
+	@$(BIN)/python -m benchmarks.evaluation $${ITEMS:+--items="$$ITEMS"}
 
 audit: .venv/dev  ## Known vulnerabilities of the installed packages
 	@timeout 120 $(BIN)/pip-audit --progress-spinner off --skip-editable > .pip-audit.log 2>&1; status=$$?; \

@@ -11,7 +11,6 @@ seconds over ours on the 134k set. Peers are run in their own environment (`make
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -29,10 +28,9 @@ from benchmarks.arguments import (
     check_shapes,
     swing_config,
 )
+from benchmarks.running import PEERS_PYTHON, REPOSITORY, median_run, print_table, require_peers, run_apart
 from benchmarks.swing_clicks import SHAPES, click_table
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-PEERS_PYTHON = REPOSITORY / ".venv-bench" / "bin" / "python"
 RATIO_SHAPE = "134k"
 MOST_CLICKS_OF_RECFARM = 500_000  # it clears an array of all items for each item
 MOST_CLICKS_OF_FLINK = 500_000
@@ -51,7 +49,7 @@ def main() -> None:
             _write(clicks, file)
             figures[name] = _measure(name, file, Path(folder), arguments)
             rows += _rows(name, figures[name])
-    _print_table(rows)
+    print_table(COLUMNS, rows)
     peers = figures.get(RATIO_SHAPE, {})
     ratio = peers["recfarm"]["seconds"] / peers["ours"]["seconds"] if "recfarm" in peers else None
     print(
@@ -76,8 +74,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=at_least_one, default=2, help="threads of each method")
     parser.add_argument("--no-peers", action="store_true", help="ours alone")
     arguments = parser.parse_args()
-    if not arguments.no_peers and not PEERS_PYTHON.exists():
-        parser.exit(2, f"no peers at {PEERS_PYTHON}: run `make bench-env`, or give --no-peers\n")
+    if not arguments.no_peers:
+        require_peers(parser, PEERS_PYTHON)
     check_kuairand(parser, arguments.kuairand)
     check_paths(parser, arguments.flink_jars)
     check_shapes(parser, arguments.shapes)
@@ -121,8 +119,8 @@ def _measure(name: str, clicks: Path, folder: Path, arguments: argparse.Namespac
     for turn in range(arguments.rounds):
         for method, command in methods.items():
             kept = [str(rows_files[method])] if turn == 0 and method in rows_files else []
-            runs[method].append(_run(command + kept))
-    medians = {method: _median(figures) for method, figures in runs.items()}
+            runs[method].append(run_apart(command + kept))
+    medians = {method: median_run(figures) for method, figures in runs.items()}
     for peer in medians.keys() & {"recfarm", "flink-ml"}:
         medians[peer]["agreement"] = _agreement(rows_files["ours"], rows_files[peer])
     return medians
@@ -144,19 +142,6 @@ def _peers(clicks: Path, arguments: argparse.Namespace) -> dict[str, list[str]]:
         flink = [sys.executable, "-m", "benchmarks.swing_flink", arguments.flink_jars, str(clicks)]
         peers["flink-ml"] = [*flink, *sizes]
     return peers
-
-
-def _run(command: list[str]) -> dict:
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def _median(runs: list[dict]) -> dict:
-    """Give the run of median seconds, with the seconds of all."""
-    middle = sorted(runs, key=lambda figures: figures["seconds"])[len(runs) // 2]
-    return {**middle, "all_seconds": [figures["seconds"] for figures in runs]}
 
 
 def _agreement(ours: Path, theirs: Path) -> dict[str, float]:
@@ -191,13 +176,6 @@ def _rows(name: str, methods: dict[str, dict]) -> list[tuple]:
         )
         for method, figures in methods.items()
     ]
-
-
-def _print_table(rows: list[tuple]) -> None:
-    cells = [COLUMNS, *[tuple(map(str, row)) for row in rows]]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
-    for row in cells:
-        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
 
 
 if __name__ == "__main__":

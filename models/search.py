@@ -7,16 +7,18 @@ maximum over the interests. The measure is always the inner product.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import faiss
 import numpy as np
 import pyarrow as pa
 
 from models.ragged import codes_of, flat_lists_of
-from models.threads import map_in_threads, row_ranges, thread_count
+from models.threads import map_in_threads, thread_count
 
 N_ITEMS_FLAT = 100_000
-SCORES_PER_BLOCK = 1 << 22
+ROWS_PER_BLOCK = 128  # of user vectors: the tile that they share is read from memory once for all of them
+KEYS_PER_BLOCK = 1 << 22  # 32 MiB of each thread
 
 
 class BadVectors(ValueError):
@@ -34,6 +36,10 @@ def exact_top_k(
 ) -> np.ndarray:
     """
     Find the ``k`` items with the highest scores for each user, comparing all of them.
+
+    Memory beside the arguments and the result: one more copy of the item vectors, and for each thread 32 MiB
+    (more where a single user's 2 k + 1024 candidates of 8 bytes need more). It does not grow with users x
+    items.
 
     Args:
         user_vectors: float32 [n, d] or [n, m, d].
@@ -57,22 +63,25 @@ def exact_top_k(
     sorted_ids = np.asarray(item_ids, np.int64)[by_id]
     offsets, values = _excluded(len(users), exclude)
     codes = codes_of(values, sorted_ids)
+    codes = codes[np.lexsort((codes, np.repeat(np.arange(len(users)), np.diff(offsets))))]
 
     # the compiler's import is slow: only those who search pay for it
-    from models.search_kernel import tiled, top_codes
+    from models.search_kernel import Catalogue, top_codes
 
-    items = tiled(np.asarray(item_vectors, np.float32)[by_id])
+    catalogue = Catalogue(np.asarray(item_vectors, np.float32), by_id)
+    ids = np.append(sorted_ids, -1)
+    result = np.empty((len(users), k), np.int64)
 
-    def search(rows: tuple[int, int]) -> np.ndarray:
+    def search(rows: tuple[int, int]) -> None:
         first, last = rows
         excluded = (offsets[first : last + 1], codes)
-        return top_codes(users[first:last], items, len(sorted_ids), excluded, k)
+        result[first:last] = ids[top_codes(users[first:last], catalogue, excluded, k)]
 
-    most = SCORES_PER_BLOCK // max(1, len(sorted_ids))
-    blocks = map_in_threads(
-        search, row_ranges(len(users), n_threads=n_threads, largest=most), n_threads=n_threads
-    )
-    return np.append(sorted_ids, -1)[np.concatenate([np.empty((0, k), np.int32), *blocks])]
+    most = min(ROWS_PER_BLOCK // users.shape[1], KEYS_PER_BLOCK // catalogue.room_per_user(k))
+    size = max(1, min(most, -(-len(users) // thread_count(n_threads))))
+    blocks = list(pairwise([*range(0, len(users), size), len(users)]))
+    map_in_threads(search, blocks, n_threads=n_threads)
+    return result
 
 
 def build_index(item_vectors: np.ndarray, *, seed: int, n_threads: int = 0) -> faiss.Index:

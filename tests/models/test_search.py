@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import models.search
+import models.search_kernel
 from models.ragged import NotAligned
 from models.search import BadVectors, build_index, exact_top_k, index_recall, index_top_k
+from models.search_kernel import SAMPLED, Catalogue
 
 
 def id_lists(lists):
@@ -62,6 +64,55 @@ def test_search_equals_brute_force(seed, n, n_items, n_interests, k, n_threads):
     assert found.tolist() == brute_force(users, items, item_ids, k, exclude)
 
 
+@pytest.mark.parametrize("order", ["mixed", "rising", "falling"])
+@pytest.mark.parametrize("k", [1, 40, 900, 2600])
+def test_a_catalogue_of_several_tiles_with_ties_everywhere_equals_brute_force(order, k):
+    generator = np.random.default_rng(6)
+    n_items = 2500
+    items = generator.integers(-1, 2, (n_items, 5)).astype(np.float32)  # 243 distinct vectors
+    users = generator.integers(-2, 3, (9, 3, 5)).astype(np.float32)
+    if order != "mixed":
+        users = np.abs(users)
+        items = items[np.argsort(items.sum(axis=1) * (1 if order == "rising" else -1), kind="stable")]
+    exclude = [generator.choice(n_items + 50, 300).tolist() for _ in users]  # some twice, some no items
+    exclude[4] = list(range(n_items - 3))
+    item_ids = np.arange(n_items) if order != "mixed" else generator.permutation(n_items)
+    found = exact_top_k(users, items, item_ids, k, exclude=id_lists(exclude), n_threads=2)
+    assert found.tolist() == brute_force(users, items, item_ids, k, exclude)
+
+
+@pytest.mark.parametrize("deviations", [5.0, -6.0])
+def test_a_long_list_is_exact_whatever_floor_the_sample_tells(monkeypatch, deviations):
+    generator = np.random.default_rng(7)
+    n_items, k = 12_000, 2000
+    items = generator.integers(-3, 4, (n_items, 4)).astype(np.float32)
+    users = generator.integers(-3, 4, (6, 2, 4)).astype(np.float32)
+    exclude = [generator.choice(n_items, 50).tolist() for _ in users]
+    exclude[2] = list(range(0, n_items - 1000))
+    place = Catalogue(items, np.arange(n_items)).sample_place(k)
+    assert k / SAMPLED < place < n_items / SAMPLED / 2
+    # so few deviations that every floor is too high, and all users must be searched again
+    monkeypatch.setattr(models.search_kernel, "DEVIATIONS", deviations)
+    found = exact_top_k(users, items, np.arange(n_items), k, exclude=id_lists(exclude), n_threads=2)
+    assert found.tolist() == brute_force(users, items, np.arange(n_items), k, exclude)
+
+
+def test_scores_that_are_zero_tie_whatever_their_sign():
+    items = np.array([[0, 1], [0, -1], [0, 1], [-1, 0]], np.float32)
+    users = np.array([[1e-30, 0], [0, 0], [-1e-30, 0]], np.float32)
+    found = exact_top_k(users, items * np.float32(1e-30), np.arange(4), 4)
+    assert found.tolist() == [[0, 1, 2, 3]] * 3
+
+
+@settings(max_examples=50, deadline=None)
+@given(scores=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=60))
+def test_any_float32_scores_are_ranked_by_falling_score(scores):
+    items = np.array(scores, np.float32).reshape(-1, 1)
+    found = exact_top_k(np.ones((1, 1), np.float32), items, np.arange(len(items)), 60)
+    expected = sorted(range(len(items)), key=lambda i: (-items[i, 0], i))
+    assert found[0, : len(items)].tolist() == expected
+
+
 def test_search_over_many_items_agrees_with_faiss():
     generator = np.random.default_rng(1)
     users, items = vectors(generator, 40, 16), vectors(generator, 5000, 16)
@@ -77,7 +128,7 @@ def test_neither_the_batch_nor_the_threads_nor_the_blocks_change_a_result(monkey
     expected = exact_top_k(users, items, np.arange(2100), 20, n_threads=1)
     alone = [exact_top_k(users[row : row + 1], items, np.arange(2100), 20)[0] for row in range(50)]
     assert np.array_equal(expected, alone)
-    monkeypatch.setattr(models.search, "SCORES_PER_BLOCK", 5000)
+    monkeypatch.setattr(models.search, "ROWS_PER_BLOCK", 7)
     assert np.array_equal(expected, exact_top_k(users, items, np.arange(2100), 20, n_threads=3))
     assert (np.diff(expected.reshape(50, -1, 20)[:, 0, :3]) == 1).all()  # the three copies, by item id
 
