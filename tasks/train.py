@@ -13,10 +13,12 @@ from lakehouse import tables
 from lakehouse.sql import run_sql
 from lakehouse.store import Lakehouse
 from models.increc.model import TrainedModel
+from models.increc.ranks import ALONE, Ranks
 from models.increc.training import train as train_towers
 from tasks.days import ONE_DAY, ingested, source_first_day, window
 from tasks.settings import Settings
 from tasks.spark import spark_session
+from tasks.training_state import TrainingState
 
 
 class UnknownMethod(LookupError):
@@ -34,13 +36,16 @@ class TrainReport:
     is_warming_up: bool
 
 
-def train(day: date, method: str, settings: Settings) -> TrainReport:
+def train(day: date, method: str, settings: Settings, ranks: Ranks = ALONE) -> TrainReport:
     """
     Replace ``checkpoint/ds=<day>/method=<method>``, learned from the samples up to the day before.
 
     A method with ``start = "carry_on"`` goes on from the checkpoint of the day before, gated or not, and
     learns from the samples of that day only: its weights hold the days before. Where no earlier day has a
     checkpoint of the method it starts from scratch, on the whole window.
+
+    A run that was killed goes on after its last whole epoch when it is started again. Of several processes
+    that train together (``tasks.train_distributed``) the first one writes.
 
     Raises:
         UnknownMethod: the settings name no such method.
@@ -58,6 +63,7 @@ def train(day: date, method: str, settings: Settings) -> TrainReport:
         initial = read_checkpoint(lakehouse, day - ONE_DAY, method)
         days = days[-1:]
     samples = lakehouse.read_days(tables.INCREC_SAMPLE, days)
+    state = TrainingState(settings.var, day, method)
     model, report = train_towers(
         samples,
         read_items(lakehouse, day - ONE_DAY, settings),
@@ -65,10 +71,14 @@ def train(day: date, method: str, settings: Settings) -> TrainReport:
         config,
         initial=initial,
         device=settings.device,
+        keeper=state,
+        ranks=ranks,
     )
-    files = {**model.to_files(), "report.json": report.to_json()}
-    rows = pa.table({"name": list(files), "content": pa.array(files.values(), pa.large_binary())})
-    lakehouse.replace(tables.CHECKPOINT, day, rows, part=method)
+    if ranks.rank == 0:
+        files = {**model.to_files(), "report.json": report.to_json()}
+        rows = pa.table({"name": list(files), "content": pa.array(files.values(), pa.large_binary())})
+        lakehouse.replace(tables.CHECKPOINT, day, rows, part=method)
+        state.forget()
     return TrainReport(
         method, samples.num_rows, report.seconds, report.epoch_losses["total"][-1], is_warming_up=False
     )

@@ -6,6 +6,7 @@ the distinct items it needs (``rows``); everything else points into that list.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor
 
 from models.increc.config import IncRecConfig
+from models.increc.features import field_sizes
 from models.increc.ragged import Ragged
+from models.increc.ranks import ALONE, Ranks
 from models.increc.samples import Samples
 from models.increc.vocabulary import Vocabulary
 
@@ -31,24 +34,31 @@ class Batch:
     """
     b samples over r distinct items, as tensors.
 
-    ``rows`` int64 [r] and ``side`` int64 [r, f]: the items; the first ``n_scored`` are targets or negatives,
-    the others only history. ``negatives`` int64 [k] and ``log_weight`` float32 [k]: N. ``click_hits`` and
-    ``exposure_hits`` int64 [2, h]: (sample, column of N) where a negative is one of the sample's RTG ∪ ITG or
-    ETG. ``similar`` int64 [p]: for each ITG target the item j of Eq. 7 where the day's pool chose it, -1 for
-    none; empty for the batch's pool.
+    ``n_total``: the samples of the whole batch, of which this process has b. ``rows`` int64 [r]: the items;
+    the first ``n_scored`` are targets, negatives or exposed, the others only history. ``side_rows`` int64
+    [s]: the distinct rows of their side features, into which ``side_index`` int64 [r, f] points;
+    ``profile_rows`` and ``profile_index`` likewise. ``exposed``: the distinct exposed items of the whole
+    batch. ``negatives`` int64 [k] and ``log_weight`` float32 [k]: N. ``click_hits`` and ``exposure_hits``
+    int64 [2, h]: (sample, column of N) where a negative is one of the sample's RTG ∪ ITG or ETG. ``similar``
+    int64 [p]: for each ITG target the item j of Eq. 7 where the day's pool chose it, -1 for none; empty for
+    the batch's pool.
     """
 
     n_samples: int
+    n_total: int
     n_scored: int
     rows: Tensor
-    side: Tensor
+    side_rows: Tensor
+    side_index: Tensor
     history_index: Tensor
     history_offsets: Tensor
-    profile_buckets: Tensor
+    profile_rows: Tensor
+    profile_index: Tensor
     profile_offsets: Tensor
     rtg: Group
     itg: Group
     etg: Group
+    exposed: Tensor
     negatives: Tensor
     log_weight: Tensor
     click_hits: Tensor
@@ -67,55 +77,85 @@ class Batches:
     """Shuffled batches of one run; the order and the negatives follow from (seed, epoch) alone."""
 
     def __init__(
-        self, samples: Samples, vocabulary: Vocabulary, pool: np.ndarray, config: IncRecConfig
+        self,
+        samples: Samples,
+        vocabulary: Vocabulary,
+        pool: np.ndarray,
+        config: IncRecConfig,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Hold the samples; ``pool`` int64 [i] are the rows of the candidate items N is drawn from."""
         self.samples, self.vocabulary, self.pool, self.config = samples, vocabulary, pool, config
+        self.ranks = ranks
         self.n_steps = -(-len(samples) // config.batch_size)
-        self._place = np.zeros(len(vocabulary), np.int64)
+        sizes = field_sizes(config)
+        self._side_starts = np.cumsum([0, *sizes[:-1]]) if sizes else np.zeros(0, np.int64)
+        self._places = [
+            np.zeros(size, np.int64) for size in (len(vocabulary), sum(sizes), config.n_profile_buckets + 1)
+        ]
         positives = np.concatenate([samples.rtg.values, samples.itg.values, samples.etg.values])
         self._share = np.bincount(positives, minlength=len(vocabulary)) / len(positives)
 
     def epoch(self, epoch: int, similar: np.ndarray | None = None) -> Iterator[Batch]:
         """
-        Yield every sample once.
+        Yield every sample once, the next batch made ready meanwhile.
 
         ``similar`` int64: the row of j of Eq. 7 for each value of ``samples.itg``, 0 for none.
         """
         generator = np.random.default_rng([self.config.seed, epoch])
+        made = (self._batch(chosen, generator, similar) for chosen in self._cut(generator))
+        with ThreadPoolExecutor(1, thread_name_prefix="tributary") as thread:
+            ahead = thread.submit(next, made, None)
+            while (batch := ahead.result()) is not None:
+                ahead = thread.submit(next, made, None)
+                yield batch
+
+    def chosen(self, epoch: int, step: int) -> np.ndarray:
+        """Give the samples of an epoch's step, counted from 0, as places in ``samples``: int64 [b]."""
+        return list(self._cut(np.random.default_rng([self.config.seed, epoch])))[step]
+
+    def _cut(self, generator: np.random.Generator) -> Iterator[np.ndarray]:
         order = generator.permutation(len(self.samples))
         for start in range(0, len(order), self.config.batch_size):
-            yield self._batch(order[start : start + self.config.batch_size], generator, similar)
+            yield order[start : start + self.config.batch_size]
 
     def _batch(self, chosen: np.ndarray, generator: np.random.Generator, similar: np.ndarray | None) -> Batch:
+        clicked, exposed = (
+            np.concatenate([getattr(self.samples, group).take(chosen).values for group in groups])
+            for groups in (("rtg", "itg"), ("etg",))
+        )
+        negatives, log_weight = self._negatives(np.concatenate([clicked, exposed]), generator)
+        n_total, chosen = len(chosen), self.ranks.part(chosen)
         part = self.samples.take(chosen)
         itg_similar = np.zeros(0, np.int64)
         if similar is not None:
             itg_similar = Ragged(similar, self.samples.itg.offsets).take(chosen).values
         clicked = np.concatenate([part.rtg.values, part.itg.values])
-        negatives, log_weight = self._negatives(np.concatenate([clicked, part.etg.values]), generator)
-        scored = np.unique(
-            np.concatenate([clicked, part.etg.values, negatives, itg_similar[itg_similar > 0]])
-        )
-        only_history = np.setdiff1d(part.history.values, scored)
-        rows = np.concatenate([scored, only_history])
-        place = self._place
-        place[rows] = np.arange(len(rows))
+        scored = np.concatenate([clicked, exposed, negatives, itg_similar[itg_similar > 0]])
+        place, side_place, profile_place = self._places
+        rows, n_scored = _distinct(scored, part.history.values, place)
+        side = self.vocabulary.side[rows] + self._side_starts
+        side_rows, _ = _distinct(side.ravel(), side.ravel()[:0], side_place)
+        profile_rows, _ = _distinct(part.profile.values, part.profile.values[:0], profile_place)
         column = np.full(len(rows), -1)
         column[place[negatives]] = np.arange(len(negatives))
         clicked_owner = np.concatenate([part.rtg.owners(), part.itg.owners()])
         return Batch(
             n_samples=len(chosen),
-            n_scored=len(scored),
+            n_total=n_total,
+            n_scored=n_scored,
             rows=_tensor(rows),
-            side=_tensor(self.vocabulary.side[rows]),
+            side_rows=_tensor(side_rows),
+            side_index=_tensor(side_place[side]),
             history_index=_tensor(place[part.history.values]),
             history_offsets=_tensor(part.history.offsets),
-            profile_buckets=_tensor(part.profile.values),
+            profile_rows=_tensor(profile_rows),
+            profile_index=_tensor(profile_place[part.profile.values]),
             profile_offsets=_tensor(part.profile.offsets),
             rtg=Group(_tensor(part.rtg.owners()), _tensor(place[part.rtg.values])),
             itg=Group(_tensor(part.itg.owners()), _tensor(place[part.itg.values])),
             etg=Group(_tensor(part.etg.owners()), _tensor(place[part.etg.values])),
+            exposed=_tensor(np.unique(place[exposed])),
             negatives=_tensor(place[negatives]),
             log_weight=_tensor(log_weight.astype(np.float32)),
             click_hits=_hits(clicked_owner, column[place[clicked]]),
@@ -145,6 +185,21 @@ class Batches:
         items, counts = np.unique(np.concatenate([uniform, in_batch]), return_counts=True)
         expected = n_uniform / len(self.pool) + n_in_batch * self._share[items]
         return items, np.log(counts * (n_uniform + n_in_batch) / (len(self.pool) * expected))
+
+
+def _distinct(first: np.ndarray, others: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, int]:
+    """
+    List each value once, those of ``first`` in front, and count these; note in ``place`` where each one is.
+
+    ``place`` has an entry for every possible value, so that nothing is sorted and nothing needs clearing.
+    """
+    values = np.concatenate([first, others])
+    positions = np.arange(len(values))
+    place[values[::-1]] = positions[::-1]
+    is_first = place[values] == positions
+    distinct = values[is_first]
+    place[distinct] = np.arange(len(distinct))
+    return distinct, int(is_first[: len(first)].sum())
 
 
 def _hits(owners: np.ndarray, columns: np.ndarray) -> Tensor:

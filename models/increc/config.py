@@ -33,6 +33,7 @@ STRUCTURE = (
     "n_brand_buckets",
     "n_price_buckets",
     "n_profile_buckets",
+    "optimizer_state",
 )
 
 
@@ -65,7 +66,26 @@ class IncRecConfig(BaseModel):
         "mixed: half of each, corrected for the mixture.",
     )
     learning_rate: float = Field(0.05, gt=0, le=10, description="Learning rate of AdaGrad.")
-    epochs: int = Field(5, ge=1, le=1000, description="Passes over the samples.")
+    optimizer_state: Literal["element_wise", "row_wise"] = Field(
+        "element_wise",
+        description="AdaGrad's sums for embedding tables: one per number, or one per row, which halves a "
+        "large catalogue's memory and checkpoint.",
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="bfloat16: matrix products in it (autocast); weights, sums and losses stay float32.",
+    )
+    epochs: int = Field(5, ge=1, le=1000, description="Passes over the samples, at most.")
+    validation_share: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Share of users, drawn by the seed, whose samples are held out: the epoch with the "
+        "serving tower's lowest loss on them is kept. 0 learns from all and keeps the last epoch.",
+    )
+    patience: int = Field(
+        1, ge=1, le=1000, description="Training stops after this many epochs without a lower held-out loss."
+    )
     batch_size: int = Field(512, ge=1, le=1_000_000, description="Samples (requests) per step.")
     history_length: int = Field(50, ge=1, le=10_000, description="Newest history items that a tower sees.")
     n_category_buckets: int = Field(

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from models.increc.config import IncRecConfig
 from models.increc.features import field_sizes
+from models.increc.tables import distinct_rows, sum_rows, zero_table
 
 INITIAL_STD = 0.1
 
@@ -21,36 +22,45 @@ class ItemEmbedding(nn.Module):
     """
     The shared input embedding of an item: its id's row plus the sum of its side features' rows.
 
-    Row 0 of the ids is "no item", the learned stand-in for an empty history. Gradients are sparse: a step
-    costs what its batch holds, not what the catalogue holds.
+    Row 0 of the ids is "no item", the learned stand-in for an empty history. A step costs what its batch
+    holds, not what the catalogue holds (``models.increc.tables``).
     """
 
     def __init__(self, config: IncRecConfig, n_rows: int) -> None:
-        """Draw all rows at random; ``forget_unseen`` clears those that training will not see."""
+        """Make all rows zero; ``draw_seen`` draws those that training will see."""
         super().__init__()
         sizes = torch.tensor([0, *field_sizes(config)])
         self.register_buffer("field_starts", sizes.cumsum(0)[:-1], persistent=False)
-        self.id = nn.Embedding(n_rows, config.dim, sparse=True)
-        self.side = nn.Embedding(int(sizes.sum()), config.dim, sparse=True)
-        nn.init.normal_(self.id.weight, std=INITIAL_STD)
-        nn.init.normal_(self.side.weight, std=INITIAL_STD)
+        self.id = zero_table(n_rows, config.dim)
+        self.side = zero_table(int(sizes.sum()), config.dim)
 
     @torch.no_grad()
-    def forget_unseen(self, rows: Tensor, side: Tensor) -> None:
+    def draw_seen(self, rows: Tensor, side: Tensor) -> None:
         """
-        Zero what no sample touches, so that an untrained row adds nothing rather than noise.
+        Draw at random what some sample touches; the others stay zero and add nothing rather than noise.
 
         ``rows`` int64 [n] and ``side`` int64 [n, f] of the items in the samples. Null buckets start from
         zero, too: the absence of a feature says nothing before training.
         """
-        is_seen = torch.zeros(len(self.id.weight), 1)
-        is_seen[rows] = 1
-        is_seen[0] = 1
-        self.id.weight.mul_(is_seen)
-        is_seen = torch.zeros(len(self.side.weight), 1)
-        is_seen[(side + self.field_starts[: side.shape[1]]).flatten()] = 1
-        is_seen[self.field_starts[: side.shape[1]]] = 0
-        self.side.weight.mul_(is_seen)
+        starts = self.field_starts[: side.shape[1]]
+        seen_side = (side + starts).unique()
+        _draw(self.id.weight, torch.cat([rows.new_zeros(1), rows]).unique())
+        _draw(self.side.weight, seen_side[~torch.isin(seen_side, starts)])
+
+    def of_batch(self, rows: Tensor, side_rows: Tensor, side_index: Tensor) -> Tensor:
+        """
+        Embed distinct items for a training step.
+
+        ``rows`` int64 [n], ``side_rows`` int64 [s] the distinct rows of all their side features,
+        ``side_index`` int64 [n, f] points into these -> [n, d].
+        """
+        embedded = distinct_rows(self.id.weight, rows)
+        if side_index.shape[1] == 0:
+            return embedded
+        side = distinct_rows(self.side.weight, side_rows)
+        n, f = side_index.shape
+        offsets = torch.arange(0, n * f + 1, f, device=rows.device)
+        return embedded + sum_rows(side, side_index.flatten(), offsets)
 
     def forward(self, rows: Tensor, side: Tensor) -> Tensor:
         """Embed known items: rows int64 [n], side int64 [n, f] -> [n, d]."""
@@ -60,7 +70,7 @@ class ItemEmbedding(nn.Module):
         """Embed items by their side features alone, as new items are: int64 [n, f] -> [n, d]."""
         if side.shape[1] == 0:
             return torch.zeros(len(side), self.id.weight.shape[1], device=side.device)
-        return functional.embedding_bag(side + self.field_starts, self.side.weight, mode="sum", sparse=True)
+        return functional.embedding_bag(side + self.field_starts, self.side.weight, mode="sum")
 
 
 @dataclass(frozen=True)
@@ -79,4 +89,8 @@ class History:
     @cached_property
     def mean(self) -> Tensor:
         """Average of each user's items, computed once for all towers: [n, d]."""
-        return functional.embedding_bag(self.index, self.embedded, self.offsets[:-1], mode="mean")
+        return sum_rows(self.embedded, self.index, self.offsets) / self.offsets.diff().unsqueeze(1)
+
+
+def _draw(table: Tensor, rows: Tensor) -> None:
+    table[rows] = torch.randn(len(rows), table.shape[1]) * INITIAL_STD

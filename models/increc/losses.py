@@ -6,6 +6,8 @@ is ``u . v / temperature``, so that ``sim(u, i) = exp(score)``. Shapes: b sample
 samples), k negatives, d dim. Sums over sums of exponentials are kept as logarithms.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -90,17 +92,20 @@ def most_similar_exposed(items: Tensor, exposed: Tensor, is_itself: Tensor) -> t
     return similarity.argmax(dim=1), ~is_itself.all(dim=1)
 
 
-def consistency_weight(score: Tensor, is_defined: Tensor) -> Tensor:
+def consistency_weight(
+    score: Tensor, is_defined: Tensor, sum_over_batch: Callable[[Tensor], Tensor] = lambda sums: sums
+) -> Tensor:
     """
     Map alignment scores to the weights alpha of Eq. 4: positive, with mean 1 over the batch, no gradient.
 
     ``score`` is u_align . v_j over the temperature, the scale of sim. The paper takes the inner product
     itself, a third of which is negative in practice, and collapses: softplus and the mean are ours. Where no
-    exposed item is left to compare with, alpha is 1. [p], bool [p] -> [p].
+    exposed item is left to compare with, alpha is 1. ``sum_over_batch`` adds up what the processes that share
+    the batch have. [p], bool [p] -> [p].
     """
     raw = functional.softplus(score.detach())
-    mean = raw[is_defined].mean()
-    return torch.where(is_defined, raw / mean, 1.0)
+    total, n = sum_over_batch(torch.stack([raw[is_defined].sum(), is_defined.sum()]))
+    return torch.where(is_defined, raw * n / total, 1.0)
 
 
 def total_loss(terms: dict[str, Tensor]) -> Tensor:

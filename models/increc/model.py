@@ -141,12 +141,10 @@ class TrainedModel:
         try:
             item_ids = tensors.pop("vocabulary.item_ids").numpy()
             side = tensors.pop("vocabulary.side").numpy().astype(np.int64)
-            network = IncRec(config, len(item_ids))
-            network.load_state_dict(weights.with_prefix(tensors, "network."))
-        except (KeyError, RuntimeError) as error:
-            raise CorruptModel(
-                f"the model's tensors do not fit its config: {error}; train it again"
-            ) from error
+        except KeyError as error:
+            raise CorruptModel(f"the model lacks the tensor {error}; train it again") from error
+        network = IncRec(config, len(item_ids))
+        weights.load_network(network, weights.with_prefix(tensors, "network."))
         network.eval()
         accumulators = weights.with_prefix(tensors, "adagrad.") or None
         return TrainedModel(config, Vocabulary(item_ids, side), network, accumulators)

@@ -3,7 +3,8 @@ What is IncRec's network? One shared item tower and up to three user towers (Eq.
 
 Shapes: n items or users, m interests (1 for a single-interest backbone), d dim. Representations are
 L2-normalised, which is ours: a score is bounded by 1 / temperature. One shorter than ``SHORTEST`` is divided
-by that instead: an item of which nothing is known scores 0, and its gradient stays of the others' size.
+by that instead: an item of which nothing is known scores 0, and its gradient stays of the others' size. They
+are float32 whatever the towers compute in.
 """
 
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn import functional
 from models.increc import backbones
 from models.increc.config import IncRecConfig
 from models.increc.item_tower import INITIAL_STD, History, ItemEmbedding
+from models.increc.tables import distinct_rows, sum_rows
 
 SHORTEST = 0.1
 
@@ -36,12 +38,17 @@ class IncRec(nn.Module):
 
     def represent_items(self, embedded: Tensor) -> Tensor:
         """Item tower, Eq. 1: input embeddings [n, d] -> unit vectors v [n, d]."""
-        return functional.normalize(self.item_tower(embedded), dim=-1, eps=SHORTEST)
+        return functional.normalize(self.item_tower(embedded).float(), dim=-1, eps=SHORTEST)
 
     def represent_users(self, tower: str, history: History, profile: Tensor) -> Tensor:
         """User tower, Eq. 1, 3 or 5: histories and profiles [n, d] -> unit vectors u [n, m, d]."""
-        return functional.normalize(self.user_towers[tower](history, profile), dim=-1, eps=SHORTEST)
+        return functional.normalize(self.user_towers[tower](history, profile).float(), dim=-1, eps=SHORTEST)
 
     def embed_profiles(self, buckets: Tensor, offsets: Tensor) -> Tensor:
         """Average each user's profile features: int64 [v] cut at int64 [n + 1] -> [n, d]."""
         return functional.embedding_bag(buckets, self.profile_embedding.weight, offsets[:-1], mode="mean")
+
+    def embed_batch_profiles(self, rows: Tensor, index: Tensor, offsets: Tensor) -> Tensor:
+        """Do the same for a training step, whose distinct rows int64 [q] ``index`` points into."""
+        distinct = distinct_rows(self.profile_embedding.weight, rows)
+        return sum_rows(distinct, index, offsets) / offsets.diff().unsqueeze(1)

@@ -5,6 +5,7 @@ RTG / ITG / ETG = retrieved / incremental / exposed target group; N = the batch'
 Shapes: b samples, p positives, n scored items, m interests, d dim.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +18,10 @@ from models.increc.batches import Batch, Group
 from models.increc.config import IncRecConfig
 from models.increc.item_tower import History
 from models.increc.network import IncRec
+from models.increc.ranks import ALONE, Ranks
 from models.increc.samples import Samples
 
-BLOCK = 4096
+PAIRS_AT_ONCE = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -40,27 +42,39 @@ class Scorer:
         return losses.log_negatives(losses.all_scores(users, self.negatives, self.temperature), bias)
 
 
-def loss_terms(network: IncRec, batch: Batch, config: IncRecConfig) -> dict[str, Tensor]:
+def loss_terms(
+    network: IncRec, batch: Batch, config: IncRecConfig, ranks: Ranks = ALONE
+) -> dict[str, Tensor]:
     """
     Give the loss of each tower that the variant trains, per sample of the batch.
 
     The equations' sums are divided by the number of samples, so that the batch size does not scale them.
-    A batch without a group's items has the term 0.
+    A batch without a group's items has the term 0. Where several processes share the batch, their terms add
+    up to the batch's.
     """
-    embedded = network.item_embedding(batch.rows, batch.side)
+    embedded = network.item_embedding.of_batch(batch.rows, batch.side_rows, batch.side_index)
     items = network.represent_items(embedded[: batch.n_scored])
     history = History(embedded, batch.history_index, batch.history_offsets)
-    profile = network.embed_profiles(batch.profile_buckets, batch.profile_offsets)
+    profile = network.embed_batch_profiles(batch.profile_rows, batch.profile_index, batch.profile_offsets)
+    if batch.n_samples == 0:
+        return _no_terms(embedded, profile, config, ranks)
     users = {tower: network.represent_users(tower, history, profile) for tower in config.towers}
     scorer = Scorer(items, functional.embedding(batch.negatives, items), config.temperature)
     click_bias = losses.negative_bias(batch.n_samples, batch.log_weight, batch.click_hits)
     terms = {"basic": _basic(users["basic"], scorer, batch, click_bias, config)}
     if "incremental" in users:
-        alpha = _alpha(users.get("alignment"), scorer, batch, config)
+        alpha = _alpha(users.get("alignment"), scorer, batch, config, ranks)
         terms["incremental"] = _incremental(users["incremental"], scorer, batch, click_bias, alpha)
     if "alignment" in users:
         terms["alignment"] = _alignment(users["alignment"], scorer, batch)
-    return {tower: term / batch.n_samples for tower, term in terms.items()}
+    return {tower: term / batch.n_total for tower, term in terms.items()}
+
+
+def _no_terms(embedded: Tensor, profile: Tensor, config: IncRecConfig, ranks: Ranks) -> dict[str, Tensor]:
+    """Give the terms of a process without a sample of the batch: 0, with the gradients that others sum to."""
+    if config.alpha_mode != "none":
+        ranks.sum(embedded.new_zeros(2))
+    return dict.fromkeys(config.towers, 0 * (embedded.sum() + profile.sum()))
 
 
 def _basic(users: Tensor, scorer: Scorer, batch: Batch, bias: Tensor, config: IncRecConfig) -> Tensor:
@@ -92,7 +106,9 @@ def _alignment(users: Tensor, scorer: Scorer, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def _alpha(alignment: Tensor | None, scorer: Scorer, batch: Batch, config: IncRecConfig) -> Tensor:
+def _alpha(
+    alignment: Tensor | None, scorer: Scorer, batch: Batch, config: IncRecConfig, ranks: Ranks
+) -> Tensor:
     """Consistency weight of each ITG item: 1, from i itself (IncRec-ori), or from its j (Eq. 7). [p]."""
     if alignment is None:
         return torch.ones(len(batch.itg.item), device=scorer.items.device)
@@ -102,36 +118,42 @@ def _alpha(alignment: Tensor | None, scorer: Scorer, batch: Batch, config: IncRe
         similar, is_defined = batch.similar.clamp(min=0), batch.similar >= 0
     else:
         similar, is_defined = _most_similar_of_batch(scorer.items, batch)
-    return losses.consistency_weight(scorer.score(alignment, Group(batch.itg.owner, similar)), is_defined)
+    score = scorer.score(alignment, Group(batch.itg.owner, similar))
+    return losses.consistency_weight(score, is_defined, ranks.sum)
 
 
 def _most_similar_of_batch(items: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Find j of Eq. 7 among the exposed items of the batch, as batch items; any where there is none."""
-    exposed = batch.etg.item.unique()
+    exposed = batch.exposed
     is_itself = batch.itg.item.unsqueeze(1) == exposed
     j, is_defined = losses.most_similar_exposed(items[batch.itg.item], items[exposed], is_itself)
     return (exposed[j] if len(exposed) else j), is_defined
 
 
 @torch.no_grad()
-def most_similar_of_day(representations: Tensor, samples: Samples) -> np.ndarray:
+def most_similar_of_day(represent: Callable[[np.ndarray], Tensor], samples: Samples) -> np.ndarray:
     """
     Find j of Eq. 7 among the exposed items of each sample's day.
 
-    ``representations`` [r, d] of all vocabulary rows -> row of j for each value of ``samples.itg``, int64,
-    0 where the day exposed nothing but the item itself.
+    ``represent`` gives the representations [n, d] of vocabulary rows int64 [n], and is asked for those of the
+    samples only -> row of j for each value of ``samples.itg``, int64, 0 where the day exposed nothing but the
+    item itself.
     """
     similar = np.zeros(len(samples.itg.values), np.int64)
     itg_day, etg_day = samples.day[samples.itg.owners()], samples.day[samples.etg.owners()]
     for day in np.unique(itg_day):
-        exposed = torch.from_numpy(np.unique(samples.etg.values[etg_day == day])).to(representations.device)
-        of_day = np.flatnonzero(itg_day == day)
-        for start in range(0, len(of_day), BLOCK):
-            block = of_day[start : start + BLOCK]
-            rows = torch.from_numpy(samples.itg.values[block]).to(representations.device)
-            j, is_defined = losses.most_similar_exposed(
-                representations[rows], representations[exposed], rows.unsqueeze(1) == exposed
-            )
-            if len(exposed):
-                similar[block] = torch.where(is_defined, exposed[j], 0).cpu().numpy()
+        exposed = np.unique(samples.etg.values[etg_day == day])
+        if not len(exposed):
+            continue
+        of_day = itg_day == day
+        rows, place = np.unique(samples.itg.values[of_day], return_inverse=True)
+        of_exposed = represent(exposed)
+        best = np.zeros(len(rows), np.int64)
+        n_at_once = max(1, PAIRS_AT_ONCE // len(exposed))
+        for start in range(0, len(rows), n_at_once):
+            block = rows[start : start + n_at_once]
+            is_itself = torch.from_numpy(block[:, None] == exposed).to(of_exposed.device)
+            j, is_defined = losses.most_similar_exposed(represent(block), of_exposed, is_itself)
+            best[start : start + n_at_once] = np.where(is_defined.cpu(), exposed[j.cpu()], 0)
+        similar[of_day] = best[place]
     return similar

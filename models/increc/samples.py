@@ -15,6 +15,7 @@ from models.increc.features import no_profiles, profile_buckets, require_columns
 from models.increc.ragged import Ragged, ids_from_arrow
 from models.increc.vocabulary import Vocabulary
 
+BLOCK = 65_536
 GROUPS = ("rtg", "itg", "etg")
 
 
@@ -28,7 +29,8 @@ class Samples:
     n samples, one request each, in vocabulary rows.
 
     ``history`` (newest ``history_length`` items, oldest first; [0] where empty), ``rtg``, ``itg``, ``etg``,
-    ``profile`` (buckets) are ragged over the samples; ``day`` int64 [n] numbers the sample's day.
+    ``profile`` (buckets) are ragged over the samples; ``day`` int64 [n] numbers the sample's day; ``number``
+    int64 [n] is its ``request_id``, or its row of the sample table where that has none.
     """
 
     history: Ragged
@@ -37,6 +39,7 @@ class Samples:
     etg: Ragged
     profile: Ragged
     day: np.ndarray
+    number: np.ndarray
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -45,7 +48,7 @@ class Samples:
     def take(self, rows: np.ndarray) -> "Samples":
         """Gather samples in the given order."""
         parts = {name: getattr(self, name).take(rows) for name in ("history", *GROUPS, "profile")}
-        return Samples(**parts, day=self.day[rows])
+        return Samples(**parts, day=self.day[rows], number=self.number[rows])
 
 
 def read_samples(
@@ -62,14 +65,17 @@ def read_samples(
     """
     needed = ["user_id", "event_time", "history_item_ids", *(f"{group}_item_ids" for group in GROUPS)]
     require_columns(samples, needed, "the sample table")
-    history = _rows(samples["history_item_ids"], vocabulary).last(config.history_length).fill_empty(0)
+    history = _rows(samples["history_item_ids"], vocabulary, newest=config.history_length).fill_empty(0)
     groups = {group: _rows(samples[f"{group}_item_ids"], vocabulary) for group in GROUPS}
     n_unknown = sum(
         pc.sum(pc.list_value_length(samples[f"{group}_item_ids"])).as_py() or 0 for group in GROUPS
     ) - sum(len(rows.values) for rows in groups.values())
     unused = {"etg"} if "alignment" not in config.towers else set()
     unused |= {"rtg"} if config.variant == "TB-ITG" else set()
-    read = Samples(history, **groups, profile=_profiles(samples, users, config), day=_days(samples))
+    profile, number = _profiles(samples, users, config), np.arange(len(samples))
+    if "request_id" in samples.column_names:
+        number = samples["request_id"].to_numpy()
+    read = Samples(history, **groups, profile=profile, day=_days(samples), number=number)
     n_positives = sum(groups[group].lengths for group in GROUPS if group not in unused)
     read = read.take(np.flatnonzero(n_positives > 0))
     if "etg" in unused:
@@ -87,11 +93,21 @@ def read_samples(
     return read, n_unknown
 
 
-def _rows(item_ids: pa.ChunkedArray, vocabulary: Vocabulary) -> Ragged:
-    """Turn lists of item ids into lists of their rows, unknown items left out."""
-    ids = ids_from_arrow(item_ids)
-    rows = Ragged(vocabulary.rows(ids.values), ids.offsets)
-    return rows.where(rows.values > 0)
+def _rows(item_ids: pa.ChunkedArray, vocabulary: Vocabulary, newest: int | None = None) -> Ragged:
+    """
+    Turn lists of item ids into lists of their rows, unknown items left out, and all but the ``newest``.
+
+    In blocks: histories are long, and what is left out needs no memory.
+    """
+    parts = [Ragged(np.zeros(0, np.int64), np.zeros(1, np.int64))]
+    for start in range(0, len(item_ids), BLOCK):
+        ids = ids_from_arrow(item_ids.slice(start, BLOCK))
+        rows = Ragged(vocabulary.rows(ids.values), ids.offsets)
+        rows = rows.where(rows.values > 0)
+        parts.append(rows if newest is None else rows.last(newest))
+    return Ragged.from_lengths(
+        *(np.concatenate([getattr(p, n) for p in parts]) for n in ("values", "lengths"))
+    )
 
 
 def _profiles(samples: pa.Table, users: pa.Table, config: IncRecConfig) -> Ragged:

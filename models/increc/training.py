@@ -14,34 +14,20 @@ from time import perf_counter
 
 import numpy as np
 import pyarrow as pa
-import torch
-from torch import Tensor
 
 from models.increc.batches import Batches
-from models.increc.config import STRUCTURE, IncRecConfig
-from models.increc.losses import total_loss
+from models.increc.config import IncRecConfig
+from models.increc.epochs import held_out_loss, train_epoch
+from models.increc.held_out import split_users
 from models.increc.model import TrainedModel
-from models.increc.network import IncRec
-from models.increc.objective import loss_terms, most_similar_of_day
+from models.increc.progress import Keeper, Run, identify
+from models.increc.ranks import ALONE, Ranks
 from models.increc.reproducible import repeatable
-from models.increc.samples import Samples, read_samples
-from models.increc.vocabulary import Vocabulary, build_vocabulary
+from models.increc.samples import read_samples
+from models.increc.start import check_start, find_device, first_network, first_optimizer
+from models.increc.vocabulary import build_vocabulary
 
 log = logging.getLogger(__name__)
-
-BLOCK = 65_536
-
-
-class CannotCarryOn(ValueError):
-    """The model to carry on from does not fit the config, or was not asked for."""
-
-
-class NoSuchDevice(ValueError):
-    """The device is unknown, or not there."""
-
-
-class NonFiniteLoss(ValueError):
-    """A loss became infinite or not a number."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +36,17 @@ class TrainingReport:
     What a training run did.
 
     ``epoch_losses`` and ``step_losses``: for each term (basic, incremental, alignment, total) its value per
-    sample, the mean of an epoch or of one step. ``n_unknown_items``: target and exposed items that the item
-    table lacks, left out. ``seconds`` is the only figure that differs between equal runs.
+    sample, the mean of an epoch or of one step. ``held_out_losses``: the serving tower's after each epoch,
+    per held-out sample, empty where none is held out; the model is that of ``best_epoch``.
+    ``n_unknown_items``: target and exposed items that the item table lacks, left out. ``seconds`` is the only
+    figure that differs between equal runs.
     """
 
     started_from: str
     device: str
     n_samples: int
     n_dropped_samples: int
+    n_held_out_samples: int
     n_rtg: int
     n_itg: int
     n_etg: int
@@ -67,6 +56,8 @@ class TrainingReport:
     n_steps: int
     epoch_losses: dict[str, list[float]]
     step_losses: dict[str, list[float]]
+    held_out_losses: list[float]
+    best_epoch: int
     seconds: float
 
     def to_json(self) -> bytes:
@@ -85,6 +76,8 @@ def train(
     initial: TrainedModel | None = None,
     device: str = "auto",
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+    keeper: Keeper | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[TrainedModel, TrainingReport]:
     """
     Train one variant on the samples of some days.
@@ -97,7 +90,11 @@ def train(
         initial: the model of the day before; only with ``config.start = "carry_on"``. Without it training
             starts from scratch, as on a deployment's first day.
         device: "auto" (cuda where there is one), "cpu" or "cuda".
-        on_epoch: called after each epoch with its 1-based number and mean losses.
+        on_epoch: called after each epoch with its 1-based number and mean losses, once its state is kept.
+        keeper: where the state is kept after each epoch. A run of equal inputs goes on from there and ends in
+            the bytes of one that was not interrupted; a state of other inputs is left alone, with a warning.
+        ranks: this process among those that train together; all get the same inputs, the first one keeps
+            the state.
 
     Raises:
         NoSamples: nothing to learn from.
@@ -106,144 +103,61 @@ def train(
         MissingColumn: a table lacks a column.
         NoSuchDevice: ``device`` is unknown or not there.
         NonFiniteLoss: training diverged.
+        RanksDiffer: the processes that train together were given different inputs.
     """
     started = perf_counter()
-    _check_start(config, initial)
-    where = _device(device)
+    check_start(config, initial)
+    where = find_device(device)
     vocabulary = build_vocabulary(items, config, before=initial.vocabulary if initial else None)
-    read, n_unknown = read_samples(samples, users, vocabulary, config)
-    batches = Batches(read, vocabulary, vocabulary.rows(items["item_id"].to_numpy()), config)
-    curves: dict[str, list[list[float]]] = {}
+    learned, held_out = split_users(samples, config)
+    read, n_unknown = read_samples(learned, users, vocabulary, config)
+    pool = vocabulary.rows(items["item_id"].to_numpy())
+    batches, read_held_out, held_out_batches = Batches(read, vocabulary, pool, config, ranks), None, None
+    if held_out is not None:
+        read_held_out, _ = read_samples(held_out, users, vocabulary, config)
+        held_out_batches = Batches(read_held_out, vocabulary, pool, config, ranks)
     with repeatable(config.seed, config.n_threads, where):
-        network = _first_network(vocabulary, read, config, initial).to(where)
-        optimizer = _first_optimizer(network, config, initial)
-        for epoch in range(1, config.epochs + 1):
-            losses = _train_epoch(network, optimizer, batches, epoch, where)
-            for term, values in losses.items():
-                curves.setdefault(term, []).append(values)
+        network = first_network(vocabulary, read, config, initial).to(where)
+        run = Run(network, first_optimizer(network, config, initial))
+        identity = {}
+        if keeper or ranks.n > 1:
+            parts = {"samples": read} | ({"held-out samples": read_held_out} if read_held_out else {})
+            identity = identify(config, vocabulary, pool, parts, initial, where, ranks.n)
+        if keeper:
+            run.resume(keeper, identity, config)
+        ranks.require_equal(identity | {"kept epochs": str(run.course.epoch)})
+        while not run.course.is_over(config):
+            epoch = run.course.epoch + 1
+            losses = train_epoch(network, run.optimizer, batches, epoch, where)
+            run.note(
+                losses, held_out_loss(network, held_out_batches, where) if held_out_batches else None, config
+            )
+            if keeper and ranks.rank == 0:
+                run.save(keeper, identity)
             means = {term: float(np.mean(values)) for term, values in losses.items()}
             log.info("%s epoch %d/%d: %s", config.variant, epoch, config.epochs, means)
             if on_epoch:
                 on_epoch(epoch, means)
-    sums = {name: optimizer.state[parameter]["sum"].cpu() for name, parameter in network.named_parameters()}
-    n_items = len(vocabulary.known_item_ids)
+        run.take_best()
+    curves, n_items = run.course.curves, len(vocabulary.known_item_ids)
     report = TrainingReport(
         started_from="carry_on" if initial else "scratch",
         device=where.type,
         n_samples=len(read),
-        n_dropped_samples=len(samples) - len(read),
+        n_dropped_samples=len(learned) - len(read),
+        n_held_out_samples=len(read_held_out) if read_held_out else 0,
         n_rtg=len(read.rtg.values),
         n_itg=len(read.itg.values),
         n_etg=len(read.etg.values),
         n_unknown_items=n_unknown,
         n_items=n_items,
         n_new_items=n_items - (len(initial.known_item_ids) if initial else 0),
-        n_steps=batches.n_steps * config.epochs,
+        n_steps=batches.n_steps * run.course.epoch,
         epoch_losses={term: [float(np.mean(values)) for values in epochs] for term, epochs in curves.items()},
         step_losses={term: list(chain.from_iterable(epochs)) for term, epochs in curves.items()},
+        held_out_losses=run.course.held_out_losses,
+        best_epoch=run.course.best_epoch,
         seconds=perf_counter() - started,
     )
+    sums = {name: total.cpu() for name, total in run.optimizer.sums.items()}
     return TrainedModel(config, vocabulary, network.cpu().eval(), sums), report
-
-
-def _check_start(config: IncRecConfig, initial: TrainedModel | None) -> None:
-    if initial is None:
-        return
-    if config.start != "carry_on":
-        raise CannotCarryOn(f"start is {config.start!r} but a model to carry on from was given; set start")
-    changed = [name for name in STRUCTURE if getattr(config, name) != getattr(initial.config, name)]
-    if changed:
-        pairs = [f"{name} {getattr(initial.config, name)} -> {getattr(config, name)}" for name in changed]
-        raise CannotCarryOn(f"the model to carry on from has another {'; '.join(pairs)}; train from scratch")
-    if initial.accumulators is None:
-        raise CannotCarryOn("the model to carry on from is one for serving, without AdaGrad's state")
-
-
-def _device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise NoSuchDevice(f"unknown device {name!r}; known: auto, cpu, cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise NoSuchDevice("device cuda was asked for, but torch finds none here; use auto or cpu")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-def _first_network(
-    vocabulary: Vocabulary, samples: Samples, config: IncRecConfig, initial: TrainedModel | None
-) -> IncRec:
-    """
-    Give the network before the first step, from the seed or from yesterday's weights.
-
-    A row that nothing trained yet is zero: from scratch that of an item that no sample has, carried on that
-    of a new item, which so starts from its side features.
-    """
-    network = IncRec(config, len(vocabulary))
-    if initial is None:
-        parts = (samples.history, samples.rtg, samples.itg, samples.etg)
-        rows = np.unique(np.concatenate([part.values for part in parts]))
-        network.item_embedding.forget_unseen(torch.from_numpy(rows), torch.from_numpy(vocabulary.side[rows]))
-        return network
-    before = initial.network.state_dict()
-    for name, value in network.state_dict().items():
-        value.zero_()[: len(before[name])].copy_(before[name])
-    return network
-
-
-def _first_optimizer(
-    network: IncRec, config: IncRecConfig, initial: TrainedModel | None
-) -> torch.optim.Adagrad:
-    """Give AdaGrad with empty sums of squared gradients, or yesterday's where there are some."""
-    optimizer = torch.optim.Adagrad(network.parameters(), lr=config.learning_rate)
-    if initial:
-        for name, parameter in network.named_parameters():
-            before = initial.accumulators[name]
-            optimizer.state[parameter]["sum"][: len(before)].copy_(before)
-    return optimizer
-
-
-def _train_epoch(
-    network: IncRec, optimizer: torch.optim.Adagrad, batches: Batches, epoch: int, device: torch.device
-) -> dict[str, list[float]]:
-    """
-    Take every step of an epoch; give each term's value at each step.
-
-    Raises:
-        NonFiniteLoss: a term is not finite.
-    """
-    config = batches.config
-    network.train()
-    similar = None
-    if config.alpha_mode == "implicit" and config.etg_pool == "day":
-        similar = most_similar_of_day(_all_items(network, batches.vocabulary, device), batches.samples)
-    losses: dict[str, list[Tensor]] = {}
-    for batch in batches.epoch(epoch, similar):
-        terms = loss_terms(network, batch.to(device), config)
-        terms["total"] = total_loss(terms)
-        optimizer.zero_grad()
-        terms["total"].backward()
-        optimizer.step()
-        for term, value in terms.items():
-            losses.setdefault(term, []).append(value.detach())
-    values = {term: torch.stack(steps).tolist() for term, steps in losses.items()}
-    for term, steps in values.items():
-        is_finite = np.isfinite(steps)
-        if not is_finite.all():
-            at = int(is_finite.argmin())
-            raise NonFiniteLoss(
-                f"{config.variant}: loss {term} is {steps[at]} at epoch {epoch}, step {at + 1} of "
-                f"{batches.n_steps}; lower learning_rate ({config.learning_rate}) or raise temperature "
-                f"({config.temperature})"
-            )
-    return values
-
-
-@torch.no_grad()
-def _all_items(network: IncRec, vocabulary: Vocabulary, device: torch.device) -> Tensor:
-    """Represent every row of the vocabulary: [r, d]."""
-    blocks = []
-    for start in range(0, len(vocabulary), BLOCK):
-        rows = torch.arange(start, min(start + BLOCK, len(vocabulary)), device=device)
-        side = torch.from_numpy(vocabulary.side[start : start + BLOCK]).to(device)
-        blocks.append(network.represent_items(network.item_embedding(rows, side)))
-    return torch.cat(blocks)

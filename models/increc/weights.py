@@ -10,7 +10,7 @@ import json
 import safetensors.torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.increc.config import IncRecConfig
 
@@ -25,7 +25,7 @@ class CorruptModel(ValueError):
 def pack(tensors: dict[str, Tensor], config: IncRecConfig) -> bytes:
     """Write tensors and config; the same ones always give the same bytes."""
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    facts = {"format": FORMAT, "config": config.model_dump(mode="json"), "digest": _digest(tensors)}
+    facts = {"format": FORMAT, "config": config.model_dump(mode="json"), "digest": digest_tensors(tensors)}
     return safetensors.torch.save(tensors, metadata={METADATA: json.dumps(facts, sort_keys=True)})
 
 
@@ -46,9 +46,28 @@ def unpack(content: bytes) -> tuple[dict[str, Tensor], IncRecConfig]:
         raise CorruptModel(f"{len(content)} bytes are no IncRec model ({reason}); train it again") from error
     if kept_format != FORMAT:
         raise CorruptModel(f"the model has format {kept_format}, this code reads {FORMAT}; train it again")
-    if kept_digest != _digest(tensors):
+    if kept_digest != digest_tensors(tensors):
         raise CorruptModel("the model's weights do not match its digest: the file is damaged; restore it")
     return tensors, config
+
+
+def load_network(network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """
+    Put the tensors into a network.
+
+    Raises:
+        CorruptModel: they are of another shape; names each one.
+    """
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    differ = [
+        f"{name} {found.get(name, 'absent')} where it needs {wanted.get(name, 'none')}"
+        for name in sorted({*wanted, *found})
+        if wanted.get(name) != found.get(name)
+    ]
+    if differ:
+        raise CorruptModel(f"the model's tensors do not fit its config: {'; '.join(differ)}; train it again")
+    network.load_state_dict(tensors)
 
 
 def config_json(config: IncRecConfig) -> bytes:
@@ -61,7 +80,8 @@ def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
+def digest_tensors(tensors: dict[str, Tensor]) -> str:
+    """Give the sha256 over names, types, shapes and bytes."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())

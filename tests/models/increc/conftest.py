@@ -1,14 +1,21 @@
 """A planted world: clusters of items, users of one cluster, incremental interest in the next cluster."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from pyarrow import feather
 
 from models.increc.config import IncRecConfig
 
+REPOSITORY = Path(__file__).resolve().parents[3]
 IDS = pa.list_(pa.int64())
 N_CLUSTERS, CLUSTER_SIZE = 10, 20
 
@@ -125,3 +132,28 @@ def hit_rate_of(world):
         return hit_rate(users, items, world.items["item_id"].to_numpy(), world.test[f"{group}_item_ids"], k)
 
     return measure
+
+
+@pytest.fixture
+def few(world):
+    """Some of the world's samples, its items and users."""
+    return world.train.slice(0, 400), world.items, world.users
+
+
+@pytest.fixture
+def run_child(few, tmp_path):
+    """Train ``few`` by ``child.py`` in processes of their own: ``(config, n_processes=1, **options)``."""
+    for name, table in zip(("samples", "items", "users"), few, strict=True):
+        feather.write_feather(table, tmp_path / f"{name}.arrow")
+
+    def run(config, n_processes: int = 1, **options) -> subprocess.CompletedProcess:
+        (tmp_path / "options.json").write_text(json.dumps({"config": config.model_dump(), **options}))
+        launcher = ["torch.distributed.run", "--nproc-per-node", str(n_processes), "--standalone", "-m"]
+        command = [sys.executable, "-m", *(launcher if n_processes > 1 else [])]
+        command += ["tests.models.increc.child", str(tmp_path)]
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            command, cwd=REPOSITORY, env=environment, check=False, capture_output=True, text=True, timeout=120
+        )
+
+    return run

@@ -98,6 +98,26 @@ def test_log_q_weights_estimate_what_uniform_negatives_estimate(batches_of, nega
     assert per_draw[2:4] == pytest.approx([1 / 4, 1 / 4], rel=0.1)
 
 
+@pytest.mark.parametrize("negatives", ["uniform", "in_batch", "mixed"])
+def test_each_items_expected_weight_is_its_share_of_the_pool(batches_of, negatives):
+    # Over many batches, sum of the weights of item i / draws -> 1 / I for every i that can be drawn, however
+    # popular: by brute force, with popularities of 1 to 32.
+    n, pool = 6000, 6
+    generator = np.random.default_rng(0)
+    share = 2.0 ** np.arange(pool) / (2**pool - 1)
+    drawn = generator.choice(pool, (n, 2), p=share) + 1
+    columns = [[1]] * n, drawn[:, :1].tolist(), drawn[:, 1:].tolist(), [[]] * n
+    changes = {"variant": "TB-Online", "batch_size": 12, "n_negatives": 4, "negatives": negatives}
+    batches = batches_of(*columns, n_items=pool, **changes)
+    totals = np.zeros((batches.n_steps, pool + 1))
+    for step, batch in enumerate(batches.epoch(1)):
+        totals[step, batch.rows[batch.negatives].numpy()] = np.exp(batch.log_weight.numpy())
+    per_draw = totals[:, 1:].mean(axis=0) / 4
+    error = totals[:, 1:].std(axis=0) / 4 / batches.n_steps**0.5
+    assert (np.abs(per_draw - 1 / pool) < 4 * error).all()
+    assert error.max() < 0.1 / pool or negatives == "in_batch"
+
+
 @pytest.mark.parametrize(("variant", "drawn"), [("TB-Online", {2, 3, 4, 5}), ("IncRec", {1, 2, 3, 4, 5, 6})])
 def test_in_batch_negatives_are_the_positives_of_all_trained_towers(batches_of, variant, drawn):
     changes = {"variant": variant, "batch_size": 3, "n_negatives": 100, "negatives": "in_batch"}

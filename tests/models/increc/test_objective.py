@@ -24,6 +24,8 @@ def terms_of(tables, config):
         batches = Batches(samples, vocabulary, np.arange(1, 13), changed)
         torch.manual_seed(network_seed)
         network = IncRec(changed, len(vocabulary))
+        rows = torch.arange(len(vocabulary))
+        network.item_embedding.draw_seen(rows, torch.from_numpy(vocabulary.side))
         (batch,) = batches.epoch(1)
         return loss_terms(network, batch, changed), network
 
@@ -118,4 +120,4 @@ def test_most_similar_of_the_day_is_exposed_on_that_day_and_not_the_item_itself(
     ]
     samples, _ = read_samples(pa.concat_tables(parts), NO_USERS, vocabulary, config)
     representations = torch.tensor([[0.0, 0], [1, 0], [0.9, 0.1], [0.8, 0.2], [0, 1]])
-    assert most_similar_of_day(representations, samples).tolist() == [3, 1, 0, 0]
+    assert most_similar_of_day(lambda rows: representations[rows], samples).tolist() == [3, 1, 0, 0]

@@ -1,12 +1,15 @@
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from models.increc.config import TOWERS
+from models.increc.epochs import NonFiniteLoss
 from models.increc.samples import NoSamples
-from models.increc.training import CannotCarryOn, NonFiniteLoss, NoSuchDevice, train
+from models.increc.start import CannotCarryOn, NoSuchDevice
+from models.increc.training import train
 from models.increc.vocabulary import VocabularyChanged
 
 
@@ -168,10 +171,12 @@ def test_diverged_training_names_term_epoch_and_step(world, config):
     config = config.model_copy(update={"start": "carry_on", "epochs": 1})
     first, _ = train(world.train.slice(0, 50), world.items, world.users, config)
     first.network.user_towers["basic"].mlp[0].weight.data[0] = float("nan")
-    with pytest.raises(
-        NonFiniteLoss, match=r"loss basic is nan at epoch 1, step 1 of 12; lower learning_rate"
-    ):
+    message = r"loss basic is nan at epoch 1, step 1 of 12, a batch of 128 requests: ([\d, ]+), \.\.\.; lower"
+    with pytest.raises(NonFiniteLoss, match=message) as raised:
         train(world.train, world.items, world.users, config, initial=first)
+    named = re.search(message, str(raised.value))[1].split(", ")
+    order = np.random.default_rng([config.seed, 1]).permutation(len(world.train))
+    assert [int(number) for number in named] == order[:5].tolist()
 
 
 def test_report_is_json_without_wall_clock(world, config):

@@ -1,0 +1,53 @@
+"""
+What do the CPU's row kernels do? Sums of rows picked by index, back and forth, and AdaGrad on rows.
+
+Plain loops in the order of the rows: one thread, one order of additions, the same bits every time. Shapes: v
+rows, n segments, d dim.
+"""
+
+import numpy as np
+from numba import njit
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def sum_segments(values, index, offsets, sums):
+    """Add rows ``index[offsets[i]:offsets[i + 1]]`` of float32 ``values`` [v, d] into ``sums`` [n, d]."""
+    for i in range(len(offsets) - 1):
+        for p in range(offsets[i], offsets[i + 1]):
+            row = index[p]
+            for k in range(values.shape[1]):
+                sums[i, k] += values[row, k]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def spread_segments(gradient, index, offsets, values):
+    """Add row i of ``gradient`` [n, d] to each of the rows of ``values`` [v, d] that were summed into it."""
+    for i in range(len(offsets) - 1):
+        for p in range(offsets[i], offsets[i + 1]):
+            row = index[p]
+            for k in range(values.shape[1]):
+                values[row, k] += gradient[i, k]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def step_elements(table, sums, rows, gradient, learning_rate, epsilon):
+    """AdaGrad on distinct rows of a table [r, d] with as many sums."""
+    for i in range(len(rows)):
+        weights, totals, steps = table[rows[i]], sums[rows[i]], gradient[i]
+        for k in range(len(steps)):
+            totals[k] += steps[k] * steps[k]
+            weights[k] -= learning_rate * steps[k] / (np.sqrt(totals[k]) + epsilon)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def step_rows(table, sums, rows, gradient, learning_rate, epsilon):
+    """AdaGrad on distinct rows of a table [r, d] with one sum [r, 1] each, of the mean square."""
+    for i in range(len(rows)):
+        row, square = rows[i], np.float32(0)
+        for k in range(table.shape[1]):
+            square += gradient[i, k] * gradient[i, k]
+        total = sums[row, 0] + square / np.float32(table.shape[1])
+        sums[row, 0] = total
+        rate = learning_rate / (np.sqrt(total) + epsilon)
+        for k in range(table.shape[1]):
+            table[row, k] -= rate * gradient[i, k]
