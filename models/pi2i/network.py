@@ -2,8 +2,8 @@
 What is PI2I's scorer? Eq. 8-11: multi-value triggers, target attention, cross features, profile.
 
 Shapes: b users, c candidates each, l triggers each (newest first), d dim, h heads. Eq. 9 divides by sqrt(d_K)
-after the softmax; this is the standard softmax(Q K^T / sqrt(d_K)) V. The triggers' places (0 the newest) have an
-embedding of their own, which is ours: recency is most of what a trigger tells.
+after the softmax; this is the standard softmax(Q K^T / sqrt(d_K)) V. The triggers' places (0 the newest) have
+an embedding of their own, which is ours: recency is most of what a trigger tells.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class UserBlock:
     """
     What is known of b users and their candidates.
 
-    ``triggers`` [b, l, d] input embeddings, ``is_trigger`` bool [b, l]; ``profile`` [b, d]; ``targets`` [b, c, d];
-    ``reached_by`` float [b, c, l]: rows of the trigger masks, each divided by its number of triggers;
-    ``cross`` [b, c, N_CROSS].
+    ``triggers`` [b, l, d] input embeddings, ``is_trigger`` bool [b, l]; ``profile`` [b, d]; ``targets``
+    [b, c, d]; ``reached_by`` float [b, c, l]: rows of the trigger masks, each divided by its number of
+    triggers; ``cross`` [b, c, N_CROSS].
     """
 
     triggers: Tensor

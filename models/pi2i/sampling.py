@@ -3,8 +3,8 @@ How does a click become a training sample? Trigger-target sampling (Algorithm 1 
 
 The positive is the clicked item; positive triggers are those whose targets contain it, and without one the
 click is dropped. Hard negatives are drawn from the targets of the positive triggers, easy ones from those of
-the others: a trigger uniformly, then one of its targets. A sample's negatives are distinct, none of them is the
-positive or in the history; where a side has too few items it gives fewer.
+the others: a trigger uniformly, then one of its targets. A sample's negatives are distinct, none of them is
+the positive or in the history; where a side has too few items it gives fewer.
 """
 
 from dataclasses import dataclass
@@ -36,8 +36,8 @@ SCHEMA = pa.schema(
 )
 """
 One sample a row, in the clicks' order. ``trigger_item_ids``: newest first. ``item_ids``: the positive, then
-``n_hard`` hard and the easy negatives. Per item: ``trigger_masks`` two words (bit r of both together: trigger r
-reaches it), ``cross`` N_CROSS features, ``log_q`` of the sampling.
+``n_hard`` hard and the easy negatives. Per item: ``trigger_masks`` two words (bit r of both together: trigger
+r reaches it), ``cross`` N_CROSS features, ``log_q`` of the sampling.
 """
 
 
@@ -91,7 +91,9 @@ def draw_samples(
     ends = np.concatenate([[0], np.cumsum(width[rows])])
 
     def cut(values: np.ndarray, per_item: int = 1) -> pa.ListArray:
-        return pa.ListArray.from_arrays(pa.array((ends * per_item).astype(np.int32)), pa.array(values.ravel()))
+        return pa.ListArray.from_arrays(
+            pa.array((ends * per_item).astype(np.int32)), pa.array(values.ravel())
+        )
 
     samples = pa.table(
         [
@@ -159,7 +161,16 @@ def _draw(positives, histories, triggers, lists, prices, memory, counts, seed):
             out_masks[at] = masks[place]
             cross_features(sums[place], cross[at])
             log_q[at] = np.log(chance[place] / (len(hard) + len(easy)))
-    return is_sample, width, codes[:filled], out_masks[:filled], cross[:filled], log_q[:filled], n_hard, n_easy
+    return (
+        is_sample,
+        width,
+        codes[:filled],
+        out_masks[:filled],
+        cross[:filled],
+        log_q[:filled],
+        n_hard,
+        n_easy,
+    )
 
 
 @njit(cache=True, nogil=True)

@@ -65,9 +65,7 @@ def trigger_index(i2i_table: pa.Table, *, allowed_item_ids: np.ndarray | None = 
     )
 
 
-def user_triggers(
-    offsets: np.ndarray, values: np.ndarray, n_triggers: int
-) -> tuple[np.ndarray, np.ndarray]:
+def user_triggers(offsets: np.ndarray, values: np.ndarray, n_triggers: int) -> tuple[np.ndarray, np.ndarray]:
     """
     Keep of each history (flat, oldest first) its last ``n_triggers`` distinct items, the newest first.
 
