@@ -1,4 +1,4 @@
-"""How do trigger-target samples become batches? Flat arrays of vocabulary rows once, padded batch by batch."""
+"""How do trigger-target samples become batches? Flat arrays of vocabulary rows once, then padded."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,8 +48,8 @@ class Batch:
 
     ``rows`` int64 [r]; ``side_rows`` int64 [s]: the distinct rows of their side features, into which
     ``side_index`` int64 [r, f] points; ``triggers`` int64 [b, l] and ``items`` int64 [b, c] point into
-    them, ``is_trigger`` and ``is_item`` bool tell which are there; ``reached_by`` float32 [b, c, l] has rows that
-    sum to 1; ``cross`` [b, c, N_CROSS]; ``log_q`` [b, c]; profiles as buckets cut at offsets.
+    them, ``is_trigger`` and ``is_item`` bool tell which are there; ``reached_by`` float32 [b, c, l] has
+    rows that sum to 1; ``cross`` [b, c, N_CROSS]; ``log_q`` [b, c]; profiles as buckets cut at offsets.
     """
 
     rows: Tensor
@@ -74,7 +74,7 @@ def read_samples(samples: pa.Table, users: pa.Table, vocabulary: Vocabulary, con
     """
     Read rows of ``sampling.SCHEMA``.
 
-    An item without a row (new since the vocabulary) counts as row 0, unknown: its side features still tell it.
+    An item without a row (new since the vocabulary) counts as row 0, unknown.
 
     Raises:
         NoSamples: there are none.

@@ -87,7 +87,7 @@ def reach(row, triggers, history, lists, prices, trigger_prices, memory):
             sums[place, 5] += commons[at]
             sums[place, 7] += scores[at] * decay
             difference = prices[code] - trigger_prices[recency]
-            if difference == difference:
+            if not np.isnan(difference):
                 sums[place, 8] += difference
     return n
 
