@@ -128,6 +128,6 @@ def test_model_whose_weights_are_a_pickle_is_refused_and_the_pickle_not_loaded(
     tmp_path: Path, model_files: dict[str, bytes], dump: Callable[[Payload], bytes]
 ) -> None:
     TrainedModel.from_files(model_files)
-    with pytest.raises(CorruptModel, match="are no IncRec model"):
+    with pytest.raises(CorruptModel, match="are no increc model"):
         TrainedModel.from_files(model_files | {"model.safetensors": dump(Payload(tmp_path / "done"))})
     assert not (tmp_path / "done").exists()

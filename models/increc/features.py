@@ -95,6 +95,22 @@ def profile_buckets(profiles: pa.ListArray | pa.ChunkedArray, n_buckets: int) ->
     return Ragged.from_lengths(hashed[tokens.indices.to_numpy()], list_lengths(profiles)).fill_empty(0)
 
 
+def profiles_of_users(user_ids: np.ndarray, users: pa.Table, n_buckets: int) -> Ragged:
+    """
+    Give the profile buckets of each of ``user_ids`` int64 [n]; a user without a row has no profile.
+
+    Raises:
+        MissingColumn: ``users`` lacks user_id or profile.
+    """
+    require_columns(users, ["user_id", "profile"], "the user table")
+    known = users["user_id"].to_numpy()
+    order = np.argsort(known, kind="stable")
+    buckets = profile_buckets(users["profile"], n_buckets).take(order)
+    with_none = Ragged(np.append(buckets.values, 0), np.append(buckets.offsets, len(buckets.values) + 1))
+    places = np.searchsorted(known[order], user_ids).clip(max=len(users) - 1)
+    return with_none.take(np.where(known[order][places] == user_ids, places, len(users)))
+
+
 def no_profiles(n_users: int) -> Ragged:
     """Give ``n_users`` users without a profile."""
     return Ragged.from_lengths(np.zeros(n_users, np.int64), np.ones(n_users, np.int64))

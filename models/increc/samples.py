@@ -13,7 +13,13 @@ import pyarrow.compute as pc
 
 from models.increc import backbones
 from models.increc.config import IncRecConfig
-from models.increc.features import context_buckets, no_context, no_profiles, profile_buckets, require_columns
+from models.increc.features import (
+    context_buckets,
+    no_context,
+    no_profiles,
+    profiles_of_users,
+    require_columns,
+)
 from models.increc.ragged import Ragged, ids_from_arrow
 from models.increc.vocabulary import Vocabulary
 
@@ -134,17 +140,10 @@ def _rows(item_ids: pa.ChunkedArray, vocabulary: Vocabulary) -> Ragged:
 
 
 def _profiles(samples: pa.Table, users: pa.Table, config: IncRecConfig) -> Ragged:
-    """Give the buckets of each sample's user; a user without a row has no profile."""
+    """Give the buckets of each sample's user."""
     if config.n_profile_buckets == 0 or not len(users):
         return no_profiles(len(samples))
-    require_columns(users, ["user_id", "profile"], "the user table")
-    user_ids = users["user_id"].to_numpy()
-    order = np.argsort(user_ids, kind="stable")
-    buckets = profile_buckets(users["profile"], config.n_profile_buckets).take(order)
-    with_none = Ragged(np.append(buckets.values, 0), np.append(buckets.offsets, len(buckets.values) + 1))
-    wanted = samples["user_id"].to_numpy()
-    places = np.searchsorted(user_ids[order], wanted).clip(max=len(users) - 1)
-    return with_none.take(np.where(user_ids[order][places] == wanted, places, len(users)))
+    return profiles_of_users(samples["user_id"].to_numpy(), users, config.n_profile_buckets)
 
 
 def _days(samples: pa.Table) -> np.ndarray:

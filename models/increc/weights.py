@@ -6,30 +6,35 @@ safetensors keeps no checksum of its own, so the digest is what tells a damaged 
 
 import hashlib
 import json
+from typing import TypeVar
 
 import safetensors.torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from models.increc.config import IncRecConfig
 
 FORMAT = 1
-METADATA = "increc"
+INCREC = "increc"
+
+Config = TypeVar("Config", bound=BaseModel)
 
 
 class CorruptModel(ValueError):
-    """The bytes are not a whole IncRec model."""
+    """The bytes are not a whole model of the kind asked for."""
 
 
-def pack(tensors: dict[str, Tensor], config: IncRecConfig) -> bytes:
-    """Write tensors and config; the same ones always give the same bytes."""
+def pack(tensors: dict[str, Tensor], config: BaseModel, kind: str = INCREC) -> bytes:
+    """Write tensors and config of a ``kind`` of model; the same ones always give the same bytes."""
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     facts = {"format": FORMAT, "config": config.model_dump(mode="json"), "digest": digest_tensors(tensors)}
-    return safetensors.torch.save(tensors, metadata={METADATA: json.dumps(facts, sort_keys=True)})
+    return safetensors.torch.save(tensors, metadata={kind: json.dumps(facts, sort_keys=True)})
 
 
-def unpack(content: bytes) -> tuple[dict[str, Tensor], IncRecConfig]:
+def unpack(
+    content: bytes, config_class: type[Config] = IncRecConfig, kind: str = INCREC
+) -> tuple[dict[str, Tensor], Config]:
     """
     Read what ``pack`` wrote.
 
@@ -39,11 +44,11 @@ def unpack(content: bytes) -> tuple[dict[str, Tensor], IncRecConfig]:
     try:
         tensors = safetensors.torch.load(content)
         n_header = int.from_bytes(content[:8], "little")
-        facts = json.loads(json.loads(content[8 : 8 + n_header])["__metadata__"][METADATA])
-        config, kept_digest, kept_format = IncRecConfig(**facts["config"]), facts["digest"], facts["format"]
+        facts = json.loads(json.loads(content[8 : 8 + n_header])["__metadata__"][kind])
+        config, kept_digest, kept_format = config_class(**facts["config"]), facts["digest"], facts["format"]
     except (SafetensorError, KeyError, ValueError) as error:
         reason = f"{error.error_count()} config errors" if isinstance(error, ValidationError) else repr(error)
-        raise CorruptModel(f"{len(content)} bytes are no IncRec model ({reason}); train it again") from error
+        raise CorruptModel(f"{len(content)} bytes are no {kind} model ({reason}); train it again") from error
     if kept_format != FORMAT:
         raise CorruptModel(f"the model has format {kept_format}, this code reads {FORMAT}; train it again")
     if kept_digest != digest_tensors(tensors):
@@ -70,7 +75,7 @@ def load_network(network: nn.Module, tensors: dict[str, Tensor]) -> None:
     network.load_state_dict(tensors)
 
 
-def config_json(config: IncRecConfig) -> bytes:
+def config_json(config: BaseModel) -> bytes:
     """Write the config for a reader."""
     return (config.model_dump_json(indent=2) + "\n").encode()
 

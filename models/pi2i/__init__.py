@@ -1,0 +1,1 @@
+"""PI2I: a Swing index with large truncation, and a personalised scorer over what it reaches."""
