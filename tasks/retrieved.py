@@ -1,7 +1,7 @@
 """
 What did the existing channels return for a request (R_u), and what do they return for a user now?
 
-Three sources (IncRec 2.1, METHODS section 2), by ``samples.retrieved_by``:
+Three sources (IncRec 2.1, METHODS section 2) and a control, by ``samples.retrieved_by``:
 
 - ``simulated``: the Swing channel as a daily release would serve it: the i2i table of the day before, the
   history before the request, popular items for users without a history.
@@ -9,6 +9,8 @@ Three sources (IncRec 2.1, METHODS section 2), by ``samples.retrieved_by``:
   cannot be told apart, so it gives no target group and no sample, and is counted.
 - ``release``: a registered release lends its channels, its i2i table and its quotas, so that ITG is what this
   system misses. It must be of a day before the request's.
+- ``random``: the control. Available items by chance, so that nothing can be learned of what R_u misses: what
+  a method still gains over the base model, it gains by something else.
 """
 
 from dataclasses import dataclass
@@ -77,6 +79,9 @@ def retrieved_for_requests(
         users = with_profiles(lakehouse, day - ONE_DAY, requests, prefix="history_")
         catalogue = read_catalogue(lakehouse, day - ONE_DAY, settings)
         return Retrieved(_lent(version, catalogue, users, settings), f"release {version} of {release_day}")
+    if by == "random":
+        catalogue = read_catalogue(lakehouse, day - ONE_DAY, settings)
+        return Retrieved(as_lists(draw(catalogue.item_ids, requests.num_rows, day, settings)), by)
     i2i_table = lakehouse.read(tables.I2I_TABLE, day - ONE_DAY)
     popular = read_popular(lakehouse, day - ONE_DAY, settings)
     return Retrieved(as_lists(simulate(i2i_table, popular, histories, settings)), by)
@@ -110,6 +115,8 @@ def retrieved_for_filter(
     if settings.samples.retrieved_by == "release":
         version, _ = lending_release(catalogue.day + ONE_DAY, settings)
         return _lent(version, catalogue, users, settings)
+    if settings.samples.retrieved_by == "random":
+        return as_lists(draw(catalogue.item_ids, len(users.ids), catalogue.day, settings))
     return as_lists(simulate(catalogue.i2i_table, catalogue.popular, users.histories, settings))
 
 
@@ -129,6 +136,19 @@ def simulate(
         unknown = histories.filter(pa.array(is_unknown))
         retrieved[is_unknown] = retrieve_popular(popular, unknown, k)
     return retrieved
+
+
+def draw(item_ids: np.ndarray, n: int, day: date, settings: Settings) -> np.ndarray:
+    """
+    Draw R_u at random for ``n`` requests of a day, the same in every run.
+
+    Returns:
+        int64 [n, retrieved_per_user], -1 where an item was drawn twice.
+    """
+    generator = np.random.default_rng([settings.evaluation.seed, day.toordinal()])
+    drawn = np.sort(generator.choice(item_ids, (n, settings.samples.retrieved_per_user)), axis=1)
+    drawn[:, 1:][drawn[:, 1:] == drawn[:, :-1]] = -1
+    return drawn
 
 
 def lending_release(day: date, settings: Settings) -> tuple[str, date]:

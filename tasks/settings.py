@@ -49,16 +49,19 @@ class SamplesConfig(BaseModel):
     visit_gap_seconds: int = Field(
         1800, ge=1, description="A pause this long starts a new visit, where logs carry no request ids."
     )
-    retrieved_by: Literal["simulated", "logged", "release"] = Field(
+    retrieved_by: Literal["simulated", "logged", "release", "random"] = Field(
         "simulated",
         description="Where R_u, the existing channels' answer to a request, comes from: the Swing channel; "
-        "the table retrieval_log; the channels of a registered release.",
+        "the table retrieval_log; the channels of a registered release; as a control, items at random.",
     )
     release: str | None = Field(
         None, description="Version of the release of retrieved_by = release; unset, the one that serves."
     )
     retrieved_per_user: int = Field(
-        200, ge=1, le=10_000, description="Size of the simulated R_u; a log and a release have their own."
+        200,
+        ge=1,
+        le=10_000,
+        description="Size of the simulated (or random) R_u; a log and a release have their own.",
     )
     n_triggers: int = Field(100, ge=1, description="Most recent history items that reach for targets.")
 
