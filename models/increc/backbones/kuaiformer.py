@@ -6,8 +6,8 @@ layer over each group with a mean behind it makes one token of it (adaptive item
 tokens stand behind the sequence; causal blocks of the Llama kind (RMS norm, SwiGLU) run over all; what the
 query tokens hold are the interests, and the score is the largest over them. Different: one group size, where
 the paper groups 64 and 16 of 256 items; its log-Q corrected in-batch softmax is IncRec's choice of negatives,
-its label smoothing is left out. Ours: interests go through a ``UserHead`` with the profile and are added to
-the mean of the history.
+its label smoothing is left out. Ours: the mean of the history is added to the interests, which then go
+through a ``UserHead`` with the profile: without the mean, attention must learn to average first.
 
 Shapes: n users or items, l places, g groups of s places, m interests, d dim.
 """
@@ -73,7 +73,8 @@ class UserTower(nn.Module):
         for block in self.blocks[:-1]:
             hidden = block(hidden, mask)
         interests = self.norm(self.blocks[-1](hidden, mask, n_last=len(self.queries)))
-        return self.head(history.mean.unsqueeze(1), interests, profile)
+        mean = history.mean.unsqueeze(1)
+        return self.head(mean, mean + interests, profile)
 
     def compress(self, sequence: Tensor, is_item: Tensor) -> tuple[Tensor, Tensor]:
         """

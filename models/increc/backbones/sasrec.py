@@ -4,8 +4,9 @@ SASRec (Kang & McAuley, ICDM 2018): causal self-attention over the history, read
 As in the paper: learned positions, dropout, blocks of attention and a point-wise ReLU network of width d, a
 norm before each and a last one behind all (its code norms the queries alone; we norm keys and values, too).
 Time gap and scenario are added to the positions. One loss at the request replaces the paper's loss at every
-place, so the last block computes the last place alone. Ours: the result goes through a ``UserHead`` with the
-profile and is added to the mean of the history.
+place, so the last block computes the last place alone. Ours: the mean of the history is added to the result,
+which then goes through a ``UserHead`` with the profile: without the mean, attention must learn to average
+first.
 
 Shapes: n users or items, l places, d dim.
 """
@@ -47,7 +48,8 @@ class UserTower(nn.Module):
     def forward(self, history: History, profile: Tensor) -> Tensor:
         """Histories and profiles [n, d] -> [n, 1, d]."""
         newest = self.encode(history.sequence, history.is_item, n_last=1)
-        return self.head(history.mean.unsqueeze(1), newest, profile)
+        mean = history.mean.unsqueeze(1)
+        return self.head(mean, mean + newest, profile)
 
     def encode(self, sequence: Tensor, is_item: Tensor, n_last: int | None = None) -> Tensor:
         """Give the last ``n_last`` places (default all), each from the items up to it: [n, l, d] -> same."""
