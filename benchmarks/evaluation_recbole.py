@@ -9,6 +9,7 @@ Recall@K is its name for the mean share of a user's targets among the first K. P
 """
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -38,6 +39,7 @@ def main(vectors_file: str, ks: str, n_threads: str, users_per_batch: str) -> No
             "checkpoint_dir": folder,
         }
         sys.argv = sys.argv[:1]  # RecBole reads it
+        os.chdir(folder)  # and writes its logs where it is
         config = Config(model="BPR", dataset="vectors", config_dict=given)
         trainer = Trainer(config, model)
         batches = Batches(

@@ -65,6 +65,7 @@ def main() -> None:
     sizes = {
         "samples": len(samples["target"]),
         "items": int(samples["n_items"]),
+        "candidates": len(samples["candidates"]),
         "held-out users": len(samples["test_targets_offsets"]) - 1,
     }
     print(", ".join(f"{size} {name}" for name, size in sizes.items()), file=sys.stderr, flush=True)
@@ -102,9 +103,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--rounds", type=at_least_one, default=1, help="runs of each, in turns; the median counts"
     )
-    parser.add_argument(
-        "--peer-temperature", type=float, default=0.02, help="that of torch-rechub's examples"
-    )
+    parser.add_argument("--temperature", type=float, default=0.2, help="of ours and of torch-rechub's models")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-peers", action="store_true", help="ours alone")
     arguments = parser.parse_args()
@@ -129,7 +128,7 @@ def _options(arguments: argparse.Namespace) -> dict:
         "batch",
         "threads",
         "seed",
-        "peer_temperature",
+        "temperature",
     )
     return {name: getattr(arguments, name) for name in names}
 
@@ -181,7 +180,8 @@ def _hit_rate(vectors: Path, samples: dict[str, np.ndarray]) -> float:
     with np.load(vectors) as arrays:
         users, items = arrays["users"], arrays["items"]
     history, targets = _lists(samples, "test_history"), _lists(samples, "test_targets")
-    found = exact_top_k(users, items, np.arange(1, len(items) + 1), K, exclude=history)
+    candidates = samples["candidates"]
+    found = exact_top_k(users, items[candidates - 1], candidates, K, exclude=history)
     # a target that nobody has had yet is -1, as is the padding of a list: keep the two apart
     found[found < 0] = -2
     return hit_rate(target_ranks(found, targets), targets, K, n_resamples=1).value

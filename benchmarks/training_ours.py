@@ -33,6 +33,7 @@ def main(samples_file: str, backbone: str, options: str, folder: str) -> None:
         backbone=backbone,
         dim=given["dim"],
         hidden_dim=given["hidden_dim"],
+        temperature=given["temperature"],
         n_negatives=given["negatives"],
         negatives=given["drawn"],
         epochs=given["epochs"],

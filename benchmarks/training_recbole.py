@@ -8,6 +8,7 @@ catalogue, so that it draws no negatives. Prints one JSON object, and writes the
 users after each epoch into the folder.
 """
 
+import contextlib
 import json
 import sys
 import tempfile
@@ -33,7 +34,7 @@ def main(samples_file: str, _name: str, options: str, folder: str) -> None:
     sys.argv = sys.argv[:1]  # RecBole reads it
     with np.load(samples_file) as file:
         arrays = dict(file)
-    with tempfile.TemporaryDirectory() as data_path:
+    with tempfile.TemporaryDirectory() as data_path, contextlib.chdir(data_path):
         _write_files(Path(data_path), arrays)
         config = Config(model="SASRec", dataset="clicks", config_dict=_config(data_path, given))
         init_seed(given["seed"], reproducibility=True)
@@ -41,8 +42,8 @@ def main(samples_file: str, _name: str, options: str, folder: str) -> None:
         started, cpu = time.perf_counter(), time.process_time()
         dataset = create_dataset(config)
         train_batches, _, _ = data_preparation(config, dataset)
-    model = SASRec(config, train_batches.dataset)
-    trainer = Trainer(config, model)
+        model = SASRec(config, train_batches.dataset)
+        trainer = Trainer(config, model)
     spent, cpu_spent, ends = time.perf_counter() - started, time.process_time() - cpu, []
     numbers = np.arange(1, int(arrays["n_items"]) + 1)
     row = np.append(0, dataset.token2id(dataset.iid_field, numbers.astype(str)))

@@ -78,7 +78,7 @@ def _model(name: str, n_items: int, given: dict) -> tuple[torch.nn.Module, int, 
     )
     negatives = [SequenceFeature("negatives", size, dim, pooling="concat", shared_with="item")]
     same_user = [SparseFeature("user", vocab_size=1, embed_dim=dim)]  # it must be told of one
-    temperature = {"temperature": given["peer_temperature"]}
+    temperature = {"temperature": given["temperature"]}
     if name == "youtubednn":
         return YoutubeDNN(mean, item, negatives, tower, **temperature), LIST_WISE, {}
     if name == "dssm":

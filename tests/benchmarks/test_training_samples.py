@@ -22,6 +22,7 @@ def test_samples_hold_the_past_only_and_the_last_day_is_held_out():
     samples = make_samples(Log(user, item, day, {1: [90, 80]}))
     number = {50: 1, 70: 2, 80: 3, 90: 4}
     assert samples["n_items"] == 4
+    assert samples["candidates"].tolist() == [number[50], number[70]]  # 80 and 90 are of the past alone
     assert samples["target"].tolist() == [number[70], number[50], number[70]]
     assert lists(samples, "history") == [
         [number[90], number[80]],
