@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from typing import Any, get_args
 
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
 from lakehouse import tables
 from lakehouse.store import Lakehouse
@@ -127,6 +128,8 @@ def make_plan(
     )
     if list(plan.ks) != sorted(plan.ks):
         raise BadComparison(f"the K must ascend, not {_listed(plan.ks)}")
+    for unit in plan.units:
+        config_of(unit, settings)
     _require_prepared(lakehouse, plan)
     _require_items(lakehouse, plan)
     return plan
@@ -158,7 +161,7 @@ def config_of(unit: Unit, settings: Settings) -> IncRecConfig:
     Give the hyperparameters of one training: from scratch, its lists unfiltered: both are measured.
 
     Raises:
-        BadComparison: the settings name no such method.
+        BadComparison: the settings name no such method, or its hyperparameters do not fit the backbone.
     """
     if unit.method in VARIANTS:
         values = settings.methods[BASE].model_dump() | {"variant": unit.method}
@@ -167,7 +170,11 @@ def config_of(unit: Unit, settings: Settings) -> IncRecConfig:
     else:
         raise BadComparison(f"unknown method {unit.method}; known: {_listed((*VARIANTS, *settings.methods))}")
     values |= {"backbone": unit.backbone, "seed": unit.seed, "start": "scratch", "filter_retrieved": False}
-    return IncRecConfig(**values)
+    try:
+        return IncRecConfig(**values)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise BadComparison(f"{unit.method} over {unit.backbone}: {reason}") from error
 
 
 def _known(kind: str, names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

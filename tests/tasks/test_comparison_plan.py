@@ -133,6 +133,19 @@ def test_what_cannot_be_compared_is_told_in_one_line(settings, asked, message):
     assert "\n" not in str(refused.value)
 
 
+def test_hyperparameters_that_do_not_fit_a_backbone_are_told_in_one_line_before_training(settings):
+    methods = settings.methods | {
+        "base": settings.methods["base"].model_copy(update={"dim": 9, "n_heads": 2})
+    }
+    settings = settings.model_copy(update={"methods": methods})
+    assert make_plan(settings, backbones=["dssm"]).backbones == ("dssm",)
+    with pytest.raises(
+        BadComparison, match=r"^TB-Online over sasrec: sasrec cuts dim into n_heads"
+    ) as refused:
+        make_plan(settings, backbones=["dssm", "sasrec"])
+    assert "\n" not in str(refused.value)
+
+
 def test_the_largest_k_that_is_told_is_taken(settings):
     assert make_plan(settings, ks=[math.floor((N_ITEMS - N_RETRIEVED) / 2)]).ks == (40,)
 
