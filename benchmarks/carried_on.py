@@ -17,7 +17,8 @@ from datetime import date, timedelta
 import numpy as np
 import pyarrow as pa
 
-from models.increc.config import IncRecConfig
+from benchmarks.arguments import at_least_one
+from models.increc.config import TOWERS, IncRecConfig
 from models.increc.model import TrainedModel
 from models.increc.training import train
 
@@ -122,13 +123,15 @@ def loss(model: TrainedModel, samples: pa.Table, items: pa.Table) -> float:
     )
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
     for name, default in (("days", 10), ("window", 5), ("samples", 1500), ("seeds", 3), ("k", 50)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--method", default="TB-Online")
-    given = parser.parse_args()
+        parser.add_argument(f"--{name}", type=at_least_one, default=default)
+    parser.add_argument("--method", choices=TOWERS, default="TB-Online")
+    given = parser.parse_args(arguments)
+    if given.days <= given.window:
+        parser.error(f"--days {given.days} must be more than --window {given.window}, the first days learned")
     ratios, rows = [], []
     for seed in range(given.seeds):
         config = IncRecConfig(variant=given.method, seed=seed, n_author_buckets=0, n_brand_buckets=0)

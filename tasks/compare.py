@@ -10,11 +10,11 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -24,8 +24,11 @@ import models
 from lakehouse import tables
 from lakehouse.store import Lakehouse
 from models.comparison import Behaviour, Hits, count_base, count_method, count_reseeded
+from models.increc.epochs import NonFiniteLoss
 from models.increc.model import TrainedModel
+from models.increc.samples import NoSamples
 from models.increc.training import train as train_towers
+from models.increc.weights import CorruptModel
 from tasks.channels import read_catalogue, retrieve_channels
 from tasks.comparison import Comparison, make_comparison
 from tasks.comparison_plan import ONLINE, BadComparison, Plan, Unit, config_of
@@ -68,20 +71,22 @@ def train_unit(unit: Unit, plan: Plan, settings: Settings) -> UnitReport:
 
     Raises:
         MissingPartition: a table of the training days is not there.
-        NoSamples: the method finds nothing to learn from.
+        BadComparison: the method finds nothing to learn from, or diverges.
     """
     lakehouse = Lakehouse(settings.lakehouse_root)
     eve, config = plan.training_days[-1], config_of(unit, settings)
     folder = _root(settings) / "models" / training_digest(lakehouse, unit, plan, settings)
     if folder.exists():
         return UnitReport(unit, folder, is_new=False, seconds=0.0)
-    model, report = train_towers(
+    tables_read = (
         lakehouse.read_days(tables.INCREC_SAMPLE, plan.training_days),
         read_items(lakehouse, eve, settings),
         lakehouse.read(tables.USER_SNAPSHOT, eve),
-        config,
-        device=settings.device,
     )
+    try:
+        model, report = train_towers(*tables_read, config, device=settings.device)
+    except (NoSamples, NonFiniteLoss) as error:
+        raise BadComparison(f"{unit}: {error}") from error
     _keep_whole(folder, {**model.for_serving().to_files(), REPORT: report.to_json()})
     return UnitReport(unit, folder, is_new=True, seconds=report.seconds)
 
@@ -113,7 +118,7 @@ def measure_group(backbone: str, seed: int, plan: Plan, settings: Settings) -> t
 
     Raises:
         MissingPartition: a table of an evaluated day, or of the day before it, is not there.
-        BadComparison: a method is not trained yet.
+        BadComparison: a method is not trained yet, or what is kept of its training is damaged.
     """
     lakehouse = Lakehouse(settings.lakehouse_root)
     path = (
@@ -172,11 +177,14 @@ def read_hits(path: Path, ks: tuple[int, ...]) -> Hits:
     Read what ``measure_group`` kept.
 
     Raises:
-        BadComparison: there is nothing.
+        BadComparison: there is nothing, or it is damaged.
     """
     if not path.exists():
         raise BadComparison(f"{path} is not there: measure every backbone and seed first, on the same tables")
-    rows = pq.read_table(path)
+    try:
+        rows = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise BadComparison(f"{path} is damaged ({error}): delete it and run the comparison again") from error
     names = list(dict.fromkeys(name.rpartition("@")[0] for name in rows.column_names if name not in KEYS))
     by_row = {name: np.column_stack([rows[f"{name}@{k}"].to_numpy() for k in ks]) for name in names}
     return Hits(ks, rows["n_itg"].to_numpy(), rows["n_exposed"].to_numpy(), by_row)
@@ -215,13 +223,26 @@ def _count_day(
 
 def _read_model(lakehouse: Lakehouse, unit: Unit, plan: Plan, settings: Settings) -> TrainedModel:
     folder = _model_folder(lakehouse, unit, plan, settings)
-    return TrainedModel.from_files(
-        {path.name: path.read_bytes() for path in folder.iterdir() if path.name != REPORT}
-    )
+    try:
+        return TrainedModel.from_files(
+            {path.name: path.read_bytes() for path in folder.iterdir() if path.name != REPORT}
+        )
+    except CorruptModel as error:
+        raise _damaged(folder, error) from error
 
 
 def _losses(lakehouse: Lakehouse, unit: Unit, plan: Plan, settings: Settings) -> dict[str, list[float]]:
-    return json.loads((_model_folder(lakehouse, unit, plan, settings) / REPORT).read_text())["epoch_losses"]
+    folder = _model_folder(lakehouse, unit, plan, settings)
+    try:
+        return json.loads((folder / REPORT).read_text())["epoch_losses"]
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> BadComparison:
+    return BadComparison(
+        f"the training in {folder} is damaged ({error}): delete it and run the comparison again"
+    )
 
 
 def _model_folder(lakehouse: Lakehouse, unit: Unit, plan: Plan, settings: Settings) -> Path:
@@ -273,7 +294,8 @@ def _code(package: str) -> str:
 def _keep_whole(folder: Path, files: dict[str, bytes]) -> None:
     """Write files into a folder that appears at once, with all of them."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:8]}-", dir=folder.parent))
+    temporary = folder.with_name(f".{folder.name[:8]}-{uuid4().hex}")
+    temporary.mkdir()
     for name, content in files.items():
         (temporary / name).write_bytes(content)
     try:

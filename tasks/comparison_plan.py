@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, get_args
 
+import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
 from lakehouse import tables
 from lakehouse.store import Lakehouse
@@ -127,6 +129,8 @@ def make_plan(
     )
     if list(plan.ks) != sorted(plan.ks):
         raise BadComparison(f"the K must ascend, not {_listed(plan.ks)}")
+    for unit in plan.units:
+        config_of(unit, settings)
     _require_prepared(lakehouse, plan)
     _require_items(lakehouse, plan)
     return plan
@@ -158,7 +162,7 @@ def config_of(unit: Unit, settings: Settings) -> IncRecConfig:
     Give the hyperparameters of one training: from scratch, its lists unfiltered: both are measured.
 
     Raises:
-        BadComparison: the settings name no such method.
+        BadComparison: the settings name no such method, or its hyperparameters do not fit the backbone.
     """
     if unit.method in VARIANTS:
         values = settings.methods[BASE].model_dump() | {"variant": unit.method}
@@ -167,7 +171,11 @@ def config_of(unit: Unit, settings: Settings) -> IncRecConfig:
     else:
         raise BadComparison(f"unknown method {unit.method}; known: {_listed((*VARIANTS, *settings.methods))}")
     values |= {"backbone": unit.backbone, "seed": unit.seed, "start": "scratch", "filter_retrieved": False}
-    return IncRecConfig(**values)
+    try:
+        return IncRecConfig(**values)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise BadComparison(f"{unit.method} over {unit.backbone}: {reason}") from error
 
 
 def _known(kind: str, names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
@@ -256,14 +264,19 @@ def _require_items(lakehouse: Lakehouse, plan: Plan) -> None:
         is_available = lakehouse.read(tables.ITEM_SNAPSHOT, day - ONE_DAY, columns=["is_available"])
         n_items = pc.sum(is_available["is_available"]).as_py() or 0
         retrieved = lakehouse.read(tables.TARGET_GROUP, day, columns=["retrieved_item_ids"])
-        longest = pc.max(pc.list_value_length(retrieved["retrieved_item_ids"])).as_py() or 0
+        histories = lakehouse.read(tables.USER_HISTORY, day - ONE_DAY, columns=["item_ids"])
+        longest = _longest(retrieved["retrieved_item_ids"]) + _longest(histories["item_ids"])
         largest = (n_items - longest) // 2
         if plan.ks[-1] > largest:
             raise BadComparison(
-                f"K = {plan.ks[-1]} is too large: Base@K, Sup@K and R_u ({longest}) need "
+                f"K = {plan.ks[-1]} is too large: Base@K, Sup@K, R_u and a history ({longest}) need "
                 f"{2 * plan.ks[-1] + longest} items, and {n_items} are available on {day}; the largest K is "
                 f"{max(largest, 0)}"
             )
+
+
+def _longest(lists: pa.ChunkedArray) -> int:
+    return pc.max(pc.list_value_length(lists)).as_py() or 0
 
 
 def _listed(values: Sequence) -> str:

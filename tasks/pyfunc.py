@@ -14,7 +14,8 @@ and ``now``, the time to count gaps to; without it that is the start of the day 
 
 ``channel`` is ``merged`` (all channels by the release's quotas), ``swing``, ``popularity`` or a tower. The
 score of the item at place r, from 0 on, is 1 / (r + 1): scores of different channels cannot be compared.
-Unlike the published candidates, users come without profile features.
+Unlike the published candidates, users come without profile features, and a channel with ``filter_retrieved``
+does not leave out what the existing channels return: the model does not know it.
 
 MLflow runs this file from the version's own copy of the packages ``lakehouse`` and ``models``.
 """

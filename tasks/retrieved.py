@@ -15,6 +15,9 @@ Three sources (IncRec 2.1, METHODS section 2) and a control, by ``samples.retrie
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +35,9 @@ from tasks.days import ONE_DAY, ingested, start_of
 from tasks.popular import read_popular
 from tasks.settings import Settings
 from tasks.spark import spark_session
+
+if TYPE_CHECKING:
+    from tasks.champion import Champion
 
 BLOCK = 8192
 
@@ -116,7 +122,7 @@ def retrieved_for_filter(
         version, _ = lending_release(catalogue.day + ONE_DAY, settings)
         return _lent(version, catalogue, users, settings)
     if settings.samples.retrieved_by == "random":
-        return as_lists(draw(catalogue.item_ids, len(users.ids), catalogue.day, settings))
+        return as_lists(draw(catalogue.item_ids, len(users.ids), catalogue.day, settings, *users.ids[:1]))
     return as_lists(simulate(catalogue.i2i_table, catalogue.popular, users.histories, settings))
 
 
@@ -138,14 +144,14 @@ def simulate(
     return retrieved
 
 
-def draw(item_ids: np.ndarray, n: int, day: date, settings: Settings) -> np.ndarray:
+def draw(item_ids: np.ndarray, n: int, day: date, settings: Settings, *block: int) -> np.ndarray:
     """
-    Draw R_u at random for ``n`` requests of a day, the same in every run.
+    Draw R_u at random for ``n`` requests of a day, or of a ``block`` of them, the same in every run.
 
     Returns:
         int64 [n, retrieved_per_user], -1 where an item was drawn twice.
     """
-    generator = np.random.default_rng([settings.evaluation.seed, day.toordinal()])
+    generator = np.random.default_rng([settings.evaluation.seed, day.toordinal(), *block])
     drawn = np.sort(generator.choice(item_ids, (n, settings.samples.retrieved_per_user)), axis=1)
     drawn[:, 1:][drawn[:, 1:] == drawn[:, :-1]] = -1
     return drawn
@@ -217,23 +223,31 @@ def _logged(
     return found["retrieved_item_ids"].combine_chunks().cast(tables.IDS).take(rows)
 
 
+@lru_cache(maxsize=1)
+def _lender(folder: Path) -> "Champion":
+    """Load a release once for all blocks of users; it never changes."""
+    from tasks.champion import load_release
+
+    return load_release(folder)
+
+
 def _lent(version: str, catalogue: Catalogue, users: Users, settings: Settings) -> pa.ListArray:
     """Retrieve a release's merged list, in blocks of users; its channels filter by its own i2i table."""
     # mlflow is slow to import: only those who borrow a release pay
     from tasks import tracking
-    from tasks.champion import load_release, retrieve_champion
+    from tasks.champion import retrieve_champion
 
-    release = load_release(tracking.download_release(version, settings.local_root, settings))
+    release = _lender(tracking.download_release(version, settings.local_root, settings))
     own = release.release
     is_available = np.isin(own.popular_item_ids, catalogue.item_ids)
     catalogue = Catalogue(catalogue.day, catalogue.items, own.i2i_table, own.popular_item_ids[is_available])
-    samples = settings.samples.model_copy(update={"retrieved_by": "simulated"})
-    simulated = settings.model_copy(update={"samples": samples})
+    changes = {"retrieved_by": "simulated", "n_triggers": own.manifest.n_triggers}
+    lent = settings.model_copy(update={"samples": settings.samples.model_copy(update=changes)})
     lists = []
     for start in range(0, len(users.ids), BLOCK):
         block = users.slice(start, BLOCK)
-        filtered = retrieved_for_filter(release.models, catalogue, block, simulated)
+        filtered = retrieved_for_filter(release.models, catalogue, block, lent)
         size = sum(release.quotas.values())
-        merged = retrieve_champion(release, catalogue, block, size, settings, retrieved=filtered)[MERGED]
+        merged = retrieve_champion(release, catalogue, block, size, lent, retrieved=filtered)[MERGED]
         lists.append(as_lists(merged))
     return pa.concat_arrays(lists) if lists else pa.array([], tables.IDS)

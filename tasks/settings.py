@@ -10,13 +10,13 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from lakehouse.sources import SourceConfig
-from models.increc.config import IncRecConfig
+from models.increc.config import IncRecConfig, Variant
 from models.swing import SwingConfig
 from tasks.alerts_config import AlertsConfig
 from tasks.retention_config import RetentionConfig
@@ -31,6 +31,7 @@ Quota = Annotated[int, Field(ge=1, le=10_000)]
 BASE = "base"
 ITEM_CHANNELS = ("swing", "popularity")
 RESERVED = {*ITEM_CHANNELS, "swing_filled", "merged", "release"}
+VARIANTS = get_args(Variant)
 METHOD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 PREFIX = "TRIBUTARY_"
 # Read before the settings are: where they are, and where tests find real data.
@@ -175,6 +176,8 @@ class Settings(BaseSettings):
         for method in self.methods:
             if not METHOD_NAME.fullmatch(method):
                 raise ValueError(f"methods.{method}: a name has letters, digits, _ and - only")
+            if method in VARIANTS:
+                raise ValueError(f"methods.{method} is the name of a variant of the paper; choose another")
             if method in RESERVED or method.startswith("champion"):
                 raise ValueError(f"methods.{method} is the name of a built-in row; choose another")
         if not self.channels:

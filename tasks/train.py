@@ -80,7 +80,11 @@ def train(day: date, method: str, settings: Settings, ranks: Ranks = ALONE) -> T
         write_files(lakehouse, day, method, files)
         state.forget()
     return TrainReport(
-        method, samples.num_rows, report.seconds, report.epoch_losses["total"][-1], is_warming_up=False
+        method,
+        samples.num_rows,
+        report.seconds,
+        report.epoch_losses["total"][report.best_epoch - 1],
+        is_warming_up=False,
     )
 
 

@@ -42,8 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
     if "RANK" not in os.environ:
         print("tasks.train_distributed: start it with torchrun --nproc-per-node N -m", file=sys.stderr)
         return 2
-    settings = load_settings()
-    is_cuda = find_device(settings.device).type == "cuda"
+    try:
+        settings = load_settings()
+        is_cuda = find_device(settings.device).type == "cuda"
+    except (ValueError, LookupError, OSError) as error:
+        print(f"tasks.train_distributed, process {os.environ['RANK']}: {error}", file=sys.stderr)
+        return 1
     if is_cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     torch.distributed.init_process_group(

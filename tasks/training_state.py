@@ -5,6 +5,7 @@ The file is replaced whole after each epoch, so a killed run leaves the last who
 day and method may share it: all of them end in the same bytes.
 """
 
+import hashlib
 import logging
 import os
 from contextlib import suppress
@@ -17,7 +18,9 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-FACTS = "facts"
+from models.increc.weights import digest_tensors
+
+FACTS, DIGEST = "facts", "digest"
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +36,17 @@ class TrainingState:
         """Give what the file holds; None where there is none, or one that is damaged, with a warning."""
         try:
             with safetensors.safe_open(self.path, "pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()[FACTS]  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                facts, kept = file.metadata()[FACTS], file.metadata()[DIGEST]
         except FileNotFoundError:
             return None
         except (SafetensorError, KeyError, TypeError) as error:
-            log.warning("%s cannot be read (%s): it is not used, training starts anew", self.path, error)
+            log.warning("%s cannot be read (%r): it is not used, training starts anew", self.path, error)
             return None
+        if kept != _digest(tensors, facts):
+            log.warning("%s does not match its digest: it is not used, training starts anew", self.path)
+            return None
+        return tensors, facts
 
     def save(self, tensors: dict[str, Tensor], facts: str) -> None:
         """
@@ -51,7 +59,7 @@ class TrainingState:
         self._remove_unfinished()
         temporary = self.path.with_name(f"{self.path.name}.{uuid4().hex}")
         try:
-            safetensors.torch.save_file(tensors, temporary, {FACTS: facts})
+            safetensors.torch.save_file(tensors, temporary, {FACTS: facts, DIGEST: _digest(tensors, facts)})
         except (SafetensorError, OSError) as error:
             temporary.unlink(missing_ok=True)
             raise OSError(f"cannot write the training state {temporary}: {error}; make room") from error
@@ -69,3 +77,8 @@ class TrainingState:
     def _remove_unfinished(self) -> None:
         for path in self.path.parent.glob(f"{self.path.name}.*"):
             path.unlink(missing_ok=True)
+
+
+def _digest(tensors: dict[str, Tensor], facts: str) -> str:
+    """Digest what is kept: safetensors itself does not tell a damaged tensor from a whole one."""
+    return hashlib.sha256(f"{digest_tensors(tensors)} {facts}".encode()).hexdigest()

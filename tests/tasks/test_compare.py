@@ -160,6 +160,30 @@ def test_what_is_kept_is_not_trained_again_and_other_inputs_are(prepared, tmp_pa
     assert run_all(plan, settings) == [True] * 4
 
 
+def test_what_is_damaged_is_named_and_made_anew_once_it_is_deleted(prepared, tmp_path):
+    settings = beside(prepared, tmp_path)
+    plan = make_plan(settings, methods=["TB-Online"], backbones=["dssm"], seeds=[1])
+    run_all(plan, settings)
+    hits, _ = measure_group("dssm", 1, plan, settings)
+    folder = train_unit(plan.units[0], plan, settings).folder
+    whole = conclude(plan, settings).comparison
+
+    (folder / "report.json").write_text("{")
+    with pytest.raises(BadComparison, match=f"the training in {folder} is damaged .*: delete it and run"):
+        conclude(plan, settings)
+    hits.write_bytes(hits.read_bytes()[:100])
+    with pytest.raises(BadComparison, match=f"{hits} is damaged .*: delete it and run"):
+        conclude(plan, settings)
+    hits.unlink()
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(BadComparison, match=f"the training in {folder} is damaged .*: delete it and run"):
+        measure_group("dssm", 1, plan, settings)
+    shutil.rmtree(folder)
+    assert run_all(plan, settings) == [True, False]
+    assert conclude(plan, settings).comparison == whole
+
+
 def without_itg(prepared: Settings, var: Path, *days) -> Settings:
     """A copy of the tables in which no target of the days is incremental."""
     settings = copied(prepared, var)

@@ -15,7 +15,7 @@ from tests.tasks.small_worlds import world_settings
 
 FIRST = date(2026, 1, 1)
 DAYS = [FIRST + timedelta(days=n) for n in range(5)]
-N_ITEMS, N_RETRIEVED = 100, 20
+N_ITEMS, N_RETRIEVED, N_HISTORY = 104, 20, 4
 
 
 def one_row(table: tables.Table, **given: object) -> pa.Table:
@@ -37,7 +37,9 @@ def settings(tmp_path) -> Settings:
     nothing, available = [None] * N_ITEMS, [True] * N_ITEMS
     items = pa.table([ids, *[nothing] * 4, available], schema=tables.ITEM_SNAPSHOT.schema)
     target_group = one_row(tables.TARGET_GROUP, retrieved_item_ids=ids[:N_RETRIEVED])
+    history = one_row(tables.USER_HISTORY, item_ids=ids[:N_HISTORY])
     for day in DAYS:
+        lakehouse.replace(tables.USER_HISTORY, day, history)
         lakehouse.replace(tables.ITEM_SNAPSHOT, day, items)
         lakehouse.replace(tables.TARGET_GROUP, day, target_group)
         lakehouse.replace(tables.INCREC_SAMPLE, day, one_row(tables.INCREC_SAMPLE).slice(0, int(day > FIRST)))
@@ -109,7 +111,7 @@ def test_a_plan_travels_as_plain_values(settings):
         ({"ks": [10, 5]}, "the K must ascend, not 10, 5"),
         (
             {"ks": [5, 41]},
-            "K = 41 is too large: Base@K, Sup@K and R_u (20) need 102 items, and 100 are available",
+            "K = 41 is too large: Base@K, Sup@K, R_u and a history (24) need 106 items, and 104 are available",
         ),
         ({"n_evaluated": 0}, "EVALUATED=0 must be at least 1"),
         ({"n_days": 1}, "has 1 of the 2 days that are needed: at least 1 to learn from and 1 to measure on"),
@@ -130,6 +132,19 @@ def test_what_cannot_be_compared_is_told_in_one_line(settings, asked, message):
     with pytest.raises(BadComparison) as refused:
         make_plan(settings, **asked)
     assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_hyperparameters_that_do_not_fit_a_backbone_are_told_in_one_line_before_training(settings):
+    methods = settings.methods | {
+        "base": settings.methods["base"].model_copy(update={"dim": 9, "n_heads": 2})
+    }
+    settings = settings.model_copy(update={"methods": methods})
+    assert make_plan(settings, backbones=["dssm"]).backbones == ("dssm",)
+    with pytest.raises(
+        BadComparison, match=r"^TB-Online over sasrec: sasrec cuts dim into n_heads"
+    ) as refused:
+        make_plan(settings, backbones=["dssm", "sasrec"])
     assert "\n" not in str(refused.value)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from lakehouse import tables
 from lakehouse.store import Lakehouse, MissingPartition
+from tasks import train_distributed
 from tasks.histories import build_histories
 from tasks.ingest import ingest_logs
 from tasks.samples import construct_samples
@@ -150,6 +151,17 @@ def test_two_processes_say_what_is_wrong_and_end(environment: dict[str, str]) ->
     ended = run_distributed(environment, "--method", "nothing")
     assert ended.returncode != 0
     assert "of 2: no method 'nothing' in the settings; known: base, increc" in ended.stderr
+
+
+def test_settings_that_cannot_be_used_are_one_line_of_a_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("TRIBUTARY_DEVICE", "tpu")
+    assert train_distributed.main(["--day", str(DAY), "--method", "increc"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tasks.train_distributed, process 1: ")
+    assert "TRIBUTARY_DEVICE" in line or "device" in line
 
 
 def test_unknown_method_and_missing_days_are_refused(settings: Settings) -> None:

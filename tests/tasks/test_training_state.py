@@ -60,3 +60,17 @@ def test_a_file_that_may_not_grow_is_one_line_and_leaves_the_old_state(state: Tr
     assert "\n" not in str(raised.value)
     assert state.load()[1] == "old"
     assert names(state) == [state.path.name]
+
+
+@pytest.mark.parametrize("place", [-1, 60])
+def test_a_state_with_one_changed_byte_is_named_and_not_used(
+    state: TrainingState, place: int, caplog
+) -> None:
+    state.save({"weight": torch.ones(8)}, "facts")
+    content = bytearray(state.path.read_bytes())
+    content[place] ^= 1
+    state.path.write_bytes(content)
+    assert state.load() is None
+    (line,) = caplog.messages
+    assert str(state.path) in line
+    assert "not used, training starts anew" in line
