@@ -55,7 +55,7 @@ def test_settings_cannot_be_changed_by_accident(settings_file):
         ("windowdays = 3\n" + MINIMAL, "windowdays: Extra inputs are not permitted"),
         ("window_days = 0\n" + MINIMAL, "window_days: Input should be greater than or equal to 1"),
         (MINIMAL + '[methods.x]\nvariant = "IncRecs"\n', r"methods\.x\.variant: Input should be 'TB-Online'"),
-        (MINIMAL + '[methods.x]\nbackbone = "gru"\n', "unknown backbone 'gru'; known: dssm, youtubednn"),
+        (MINIMAL + '[methods.x]\nbackbone = "gru"\n', "unknown backbone 'gru'; known: comirec, dssm"),
         (MINIMAL + "[methods.x]\nlr = 1\n", r"methods\.x\.lr: Extra inputs"),
         ('[methods.other]\nvariant = "TB-Online"\n[channels]\nother = 5\n', r"methods\.base must be there"),
         (MINIMAL + "[methods.merged]\n", r"methods\.merged is the name of a built-in row"),
