@@ -30,7 +30,7 @@ def difference(model: TrainedModel, other: TrainedModel, items) -> float:
         {"variant": "IncRec", "negatives": "in_batch", "validation_share": 0.2},
         {"variant": "IncRec", "negatives": "mixed", "etg_pool": "day", "optimizer_state": "row_wise"},
         # The last batch is one sample: one of the processes has none of it.
-        {"variant": "IncRec", "batch_size": 57, "backbone": "dssm"},
+        {"variant": "IncRec", "batch_size": 57, "backbone": "sasrec"},
     ],
     ids=["batch pool", "day pool", "one sample"],
 )
@@ -45,6 +45,7 @@ def test_two_processes_train_what_one_trains(few, config, run_child, tmp_path, c
         np.testing.assert_allclose(both.accumulators[name], total, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_two_killed_processes_go_on_and_end_in_the_bytes_of_two(few, config, run_child, tmp_path):
     config = config.model_copy(update=MANY | {"variant": "IncRec"})
     whole = two(run_child, tmp_path, config)
