@@ -9,7 +9,7 @@ Three sources (IncRec 2.1, METHODS section 2) and a control, by ``samples.retrie
   cannot be told apart, so it gives no target group and no sample, and is counted.
 - ``release``: a registered release lends its channels, its i2i table and its quotas, so that ITG is what this
   system misses. It must be of a day before the request's.
-- ``random``: the control. Available items by chance, so that nothing can be learned of what R_u misses: what
+- ``random``: the control. Items by chance, so that nothing can be learned of what R_u misses: what
   a method still gains over the base model, it gains by something else.
 """
 
@@ -86,8 +86,9 @@ def retrieved_for_requests(
         catalogue = read_catalogue(lakehouse, day - ONE_DAY, settings)
         return Retrieved(_lent(version, catalogue, users, settings), f"release {version} of {release_day}")
     if by == "random":
-        catalogue = read_catalogue(lakehouse, day - ONE_DAY, settings)
-        return Retrieved(as_lists(draw(catalogue.item_ids, requests.num_rows, day, settings)), by)
+        # of the day itself: a source's first day has none before it
+        item_ids = lakehouse.read(tables.ITEM_SNAPSHOT, day, columns=["item_id"])["item_id"].to_numpy()
+        return Retrieved(as_lists(draw(item_ids, requests.num_rows, day, settings)), by)
     i2i_table = lakehouse.read(tables.I2I_TABLE, day - ONE_DAY)
     popular = read_popular(lakehouse, day - ONE_DAY, settings)
     return Retrieved(as_lists(simulate(i2i_table, popular, histories, settings)), by)
