@@ -1,4 +1,4 @@
-"""IncRec on the demo world: what is planted is found at every seed, next to nothing where there is nothing."""
+"""IncRec on the demo world: what is planted is found at every seed, next to nothing where nothing is."""
 
 from datetime import date, timedelta
 from pathlib import Path
