@@ -14,6 +14,7 @@ from models.increc.vocabulary import Vocabulary
 from models.pi2i.candidates import N_CROSS
 from models.pi2i.config import PI2IConfig
 from models.pi2i.sampling import SCHEMA
+from models.pi2i.trigger_index import N_STATISTICS
 
 
 class NoSamples(ValueError):
@@ -26,13 +27,15 @@ class Samples:
     n samples in vocabulary rows, ragged over the samples.
 
     ``triggers`` newest first; ``items`` the positive first, with ``masks`` uint64 [v, 2], ``cross`` float32
-    [v, N_CROSS] and ``log_q`` float32 [v] beside them; ``profile`` buckets of the user.
+    [v, N_CROSS], ``statistics`` float32 [v, N_STATISTICS] and ``log_q`` float32 [v] beside them; ``profile``
+    buckets of the user.
     """
 
     triggers: Ragged
     items: Ragged
     masks: np.ndarray
     cross: np.ndarray
+    statistics: np.ndarray
     log_q: np.ndarray
     profile: Ragged
 
@@ -49,7 +52,8 @@ class Batch:
     ``rows`` int64 [r]; ``side_rows`` int64 [s]: the distinct rows of their side features, into which
     ``side_index`` int64 [r, f] points; ``triggers`` int64 [b, l] and ``items`` int64 [b, c] point into
     them, ``is_trigger`` and ``is_item`` bool tell which are there; ``reached_by`` float32 [b, c, l] has
-    rows that sum to 1; ``cross`` [b, c, N_CROSS]; ``log_q`` [b, c]; profiles as buckets cut at offsets.
+    rows that sum to 1; ``cross`` [b, c, N_CROSS]; ``statistics`` [b, c, N_STATISTICS]; ``log_q`` [b, c];
+    profiles as buckets cut at offsets.
     """
 
     rows: Tensor
@@ -61,6 +65,7 @@ class Batch:
     is_item: Tensor
     reached_by: Tensor
     cross: Tensor
+    statistics: Tensor
     log_q: Tensor
     profile_buckets: Tensor
     profile_offsets: Tensor
@@ -98,6 +103,7 @@ def read_samples(samples: pa.Table, users: pa.Table, vocabulary: Vocabulary, con
         Ragged.from_lengths(vocabulary.rows(items), n_items),
         flat("trigger_masks")[0].reshape(-1, 2),
         flat("cross")[0].reshape(-1, N_CROSS),
+        flat("statistics")[0].reshape(-1, N_STATISTICS),
         flat("log_q")[0],
         profile,
     )
@@ -128,10 +134,12 @@ class Batches:
         reached_by[is_item] = share_of_triggers(
             samples.masks[places], triggers.shape[1], self.config, generator
         )
-        cross = np.zeros((*items.shape, N_CROSS), np.float32)
-        cross[is_item] = samples.cross[places]
-        log_q = np.zeros(items.shape, np.float32)
-        log_q[is_item] = samples.log_q[places]
+
+        def spread(values: np.ndarray) -> np.ndarray:
+            matrix = np.zeros((*items.shape, *values.shape[1:]), np.float32)
+            matrix[is_item] = values[places]
+            return matrix
+
         rows, index = np.unique(np.concatenate([triggers.ravel(), items.ravel()]), return_inverse=True)
         side = self.vocabulary.side[rows] + self._side_starts
         side_rows, side_index = np.unique(side, return_inverse=True)
@@ -145,8 +153,9 @@ class Batches:
             "items": index[triggers.size :].reshape(items.shape),
             "is_item": is_item,
             "reached_by": reached_by,
-            "cross": cross,
-            "log_q": log_q,
+            "cross": spread(samples.cross),
+            "statistics": spread(samples.statistics),
+            "log_q": spread(samples.log_q),
             "profile_buckets": profile.values,
             "profile_offsets": profile.offsets,
         }

@@ -8,6 +8,8 @@ numbered by recency, 0 the newest; bit r of a candidate's mask is set where trig
 import numpy as np
 from numba import njit
 
+from models.pi2i.trigger_index import TINY
+
 N_CROSS = 9
 """
 Cross features of a candidate, float32: log(1 + number of triggers), log of the sum of their Swing scores, log
@@ -16,7 +18,6 @@ recency of the newest trigger), log of the sum of scores weighted exp(-0.05 rece
 of log prices (0 where prices are missing).
 """
 
-TINY = 1e-6
 DECAY = 0.05
 
 

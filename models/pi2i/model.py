@@ -60,7 +60,7 @@ class TrainedScorer:
         Candidates are the targets of the last ``n_triggers`` distinct history items; the history is left out.
 
         Args:
-            index: the i2i table, its targets restricted to what may be retrieved.
+            index: the i2i table with item statistics, its targets restricted to what may be retrieved.
             items: the item table of the day: item_id and the side features.
             histories: item ids of each user, oldest first.
             profiles: tokens ``name=value`` of each; None or null where there is none.

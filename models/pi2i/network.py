@@ -1,9 +1,12 @@
 """
 What is PI2I's scorer? Eq. 8-11: multi-value triggers, target attention, cross features, profile.
 
-Shapes: b users, c candidates each, l triggers each (newest first), d dim, h heads. Eq. 9 divides by sqrt(d_K)
-after the softmax; this is the standard softmax(Q K^T / sqrt(d_K)) V. The triggers' places (0 the newest) have
-an embedding of their own, which is ours: recency is most of what a trigger tells.
+Shapes: b users, c candidates each, l triggers each (newest first), d dim, h heads. Eq. 9 divides by
+sqrt(d_K) after the softmax; this is the standard softmax(Q K^T / sqrt(d_K)) V. Three additions are ours,
+since thin logs need them: the triggers' places (0 the newest) have an embedding of their own; E_target
+holds statistics of the target beside its embedding (how many triggers reach it, how much it was clicked and
+shown lately); and the MLP of Eq. 11, which learns products badly, is helped by the inner product of the
+target's embedding with a linear map of attention, profile and E_trigger.
 """
 
 from dataclasses import dataclass
@@ -15,6 +18,9 @@ from torch.nn import functional
 from models.increc.item_tower import INITIAL_STD, ItemEmbedding
 from models.pi2i.candidates import N_CROSS
 from models.pi2i.config import MOST_TRIGGERS, PI2IConfig
+from models.pi2i.trigger_index import N_STATISTICS
+
+LEAST_DEVIATION = 1e-6
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class UserBlock:
 
     ``triggers`` [b, l, d] input embeddings, ``is_trigger`` bool [b, l]; ``profile`` [b, d]; ``targets``
     [b, c, d]; ``reached_by`` float [b, c, l]: rows of the trigger masks, each divided by its number of
-    triggers; ``cross`` [b, c, N_CROSS].
+    triggers; ``cross`` [b, c, N_CROSS]; ``statistics`` [b, c, N_STATISTICS].
     """
 
     triggers: Tensor
@@ -33,6 +39,28 @@ class UserBlock:
     targets: Tensor
     reached_by: Tensor
     cross: Tensor
+    statistics: Tensor
+
+
+class Normalised(nn.Module):
+    """Features by their mean and deviation in the samples; one that never varies becomes 0."""
+
+    def __init__(self, n: int) -> None:
+        """Change nothing until it is fitted."""
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n))
+        self.register_buffer("scale", torch.ones(n))
+
+    @torch.no_grad()
+    def fit(self, values: Tensor) -> None:
+        """Take mean and deviation of ``values`` [n, features]."""
+        deviation = values.std(dim=0, correction=0)
+        self.mean.copy_(values.mean(dim=0))
+        self.scale.copy_(torch.where(deviation > LEAST_DEVIATION, 1 / deviation, 0.0))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[..., features] -> [..., features]."""
+        return (values - self.mean) * self.scale
 
 
 class Scorer(nn.Module):
@@ -48,31 +76,40 @@ class Scorer(nn.Module):
         nn.init.normal_(self.profile_embedding.weight, std=INITIAL_STD)
         self.place = nn.Embedding(MOST_TRIGGERS, d)
         nn.init.normal_(self.place.weight, std=INITIAL_STD)
-        self.register_buffer("cross_mean", torch.zeros(N_CROSS))
-        self.register_buffer("cross_scale", torch.ones(N_CROSS))
-        pair = 2 * d + N_CROSS
+        self.cross = Normalised(N_CROSS)
+        self.statistics = Normalised(N_STATISTICS)
+        pair = 2 * d + N_STATISTICS + N_CROSS
         self.query = nn.Sequential(nn.Linear(pair, width), nn.ReLU(), nn.Linear(width, d))
         self.key, self.value = nn.Linear(d, d), nn.Linear(d, d)
         self.own_query = nn.Linear(d, d) if config.attention == "self" else None
-        self.logit = nn.Sequential(nn.Linear(2 * d + pair, width), nn.ReLU(), nn.Linear(width, 1))
+        self.logit = nn.Sequential(
+            nn.Dropout(config.dropout),
+            nn.Linear(2 * d + pair, width),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(width, 1),
+        )
+        self.inner = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(3 * d, d))
 
     def forward(self, block: UserBlock) -> Tensor:
         """Give the logits [b, c]."""
-        cross = (block.cross - self.cross_mean) * self.cross_scale
         triggers = block.reached_by @ block.triggers
         if self.config.triggers == "none":
             triggers = torch.zeros_like(triggers)
-        pair = torch.cat([triggers, block.targets, cross], dim=-1)
+        parts = [triggers, block.targets, self.statistics(block.statistics), self.cross(block.cross)]
+        pair = torch.cat(parts, dim=-1)
         attended = self._attend(pair, block)
         profile = block.profile.unsqueeze(1).expand(-1, pair.shape[1], -1)
-        return self.logit(torch.cat([attended, profile, pair], dim=-1)).squeeze(-1)
+        logits = self.logit(torch.cat([attended, profile, pair], dim=-1)).squeeze(-1)
+        inner = self.inner(torch.cat([attended, profile, triggers], dim=-1))
+        return logits + (inner * block.targets).sum(dim=-1)
 
     def embed_profiles(self, buckets: Tensor, offsets: Tensor) -> Tensor:
         """Average each user's profile features: int64 [v] cut at int64 [b + 1] -> [b, d]."""
         return functional.embedding_bag(buckets, self.profile_embedding.weight, offsets[:-1], mode="mean")
 
     def _attend(self, pair: Tensor, block: UserBlock) -> Tensor:
-        """Eq. 8-10: [b, c, 2 d + N_CROSS] -> [b, c, d]."""
+        """Eq. 8-10: [b, c, 2 d + N_STATISTICS + N_CROSS] -> [b, c, d]."""
         sequence = block.triggers + self.place.weight[: block.triggers.shape[1]]
         query = self.query(pair) if self.own_query is None else self.own_query(sequence)
         heads = [self._split(x) for x in (query, self.key(sequence), self.value(sequence))]

@@ -15,7 +15,7 @@ from numba import njit
 
 from models.pi2i.candidates import N_CROSS, cross_features, reach, scratch
 from models.pi2i.config import PI2IConfig
-from models.pi2i.trigger_index import TriggerIndex, user_triggers
+from models.pi2i.trigger_index import N_STATISTICS, TriggerIndex, user_triggers
 from models.ragged import codes_of, flat_lists
 
 TRIES = 8
@@ -31,13 +31,14 @@ SCHEMA = pa.schema(
         ("n_hard", pa.int32()),
         ("trigger_masks", pa.list_(pa.uint64())),
         ("cross", pa.list_(pa.float32())),
+        ("statistics", pa.list_(pa.float32())),
         ("log_q", pa.list_(pa.float32())),
     ]
 )
 """
 One sample a row, in the clicks' order. ``trigger_item_ids``: newest first. ``item_ids``: the positive, then
 ``n_hard`` hard and the easy negatives. Per item: ``trigger_masks`` two words (bit r of both together: trigger
-r reaches it), ``cross`` N_CROSS features, ``log_q`` of the sampling.
+r reaches it), ``cross`` N_CROSS and ``statistics`` N_STATISTICS features, ``log_q`` of the sampling.
 """
 
 
@@ -104,6 +105,7 @@ def draw_samples(
             pa.array(n_hard[rows]),
             cut(masks, 2),
             cut(cross, N_CROSS),
+            cut(index.statistics[codes], N_STATISTICS),
             cut(log_q),
         ],
         SCHEMA,

@@ -93,7 +93,7 @@ def train(
             mean = float(np.mean(losses[-1]))
             log.info("PI2I epoch %d/%d: loss %.4f", epoch, config.epochs, mean)
             if on_epoch:
-                on_epoch(epoch, mean, TrainedScorer(config, vocabulary, network))
+                on_epoch(epoch, mean, TrainedScorer(config, vocabulary, network.eval()))
     report = TrainingReport(
         where.type,
         len(read),
@@ -117,18 +117,18 @@ def scored_block(network: Scorer, batch: Batch) -> UserBlock:
         torch.nn.functional.embedding(batch.items, embedded),
         batch.reached_by,
         batch.cross,
+        batch.statistics,
     )
 
 
 @torch.no_grad()
 def _first_network(samples: Samples, batches: Batches, config: PI2IConfig) -> Scorer:
-    """Give the network before the first step: cross features are normalised by their mean and deviation."""
+    """Give the network before the first step, its features normalised over the samples."""
     network = Scorer(config, len(batches.vocabulary))
     rows = np.unique(np.concatenate([samples.triggers.values, samples.items.values]))
     network.item_embedding.draw_seen(torch.from_numpy(rows), torch.from_numpy(batches.vocabulary.side[rows]))
-    network.cross_mean.copy_(torch.from_numpy(samples.cross.mean(axis=0)))
-    deviation = torch.from_numpy(samples.cross.std(axis=0))
-    network.cross_scale.copy_(torch.where(deviation > 1e-6, 1 / deviation, 0.0))
+    network.cross.fit(torch.tensor(samples.cross))
+    network.statistics.fit(torch.tensor(samples.statistics))
     return network
 
 

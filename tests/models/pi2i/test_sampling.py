@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.pi2i.candidates import DECAY, N_CROSS, TINY, gather, scratch
+from models.pi2i.candidates import DECAY, N_CROSS, gather, scratch
 from models.pi2i.config import PI2IConfig
 from models.pi2i.sampling import SCHEMA, draw_samples, log_price_of
-from models.pi2i.trigger_index import trigger_index, user_triggers
+from models.pi2i.trigger_index import COUNTS, N_STATISTICS, TINY, trigger_index, user_triggers
 from models.ragged import codes_of, flat_lists
 
 N_USERS, N_ITEMS = 60, 40
@@ -45,6 +45,12 @@ def clicks(rows: list[tuple[int, int, list[int]]]) -> pa.Table:
             "history_item_ids": pa.array(history, pa.list_(pa.int64())),
         }
     )
+
+
+def counts(item_ids) -> pa.Table:
+    """Item statistics: 1, 2, 3 and 4 times the item's id."""
+    ids = np.array(list(item_ids), np.int64)
+    return pa.table({"item_id": ids, **{name: ids * n for n, name in enumerate(COUNTS, 1)}})
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +156,8 @@ def test_candidates_are_those_of_a_brute_force_walk(table, many_clicks, n_trigge
 def test_negatives_come_from_the_targets_of_their_side(table, many_clicks, sampling):
     config = PI2IConfig(sampling=sampling)
     lists = lists_of(table)
-    samples, report = draw_samples(many_clicks, trigger_index(table), config, seed=5)
+    index = trigger_index(table, item_statistics=counts(range(100, 130)))
+    samples, report = draw_samples(many_clicks, index, config, seed=5)
     assert samples.schema == SCHEMA
     by_user = {row["user_id"]: row for row in samples.to_pylist()}
     for click in many_clicks.to_pylist():
@@ -175,6 +182,8 @@ def test_negatives_come_from_the_targets_of_their_side(table, many_clicks, sampl
             assert sample["log_q"][place] == pytest.approx(math.log(want[item]["q"]), abs=1e-5)
             cross = sample["cross"][N_CROSS * place : N_CROSS * (place + 1)]
             np.testing.assert_allclose(cross, want[item]["cross"], rtol=1e-5, atol=1e-6)
+            given = sample["statistics"][N_STATISTICS * place : N_STATISTICS * (place + 1)]
+            np.testing.assert_array_equal(given, index.statistics[index.item_ids.tolist().index(item)])
     assert report.n_samples == len(by_user)
     assert report.dropped_share == pytest.approx(1 - len(by_user) / N_USERS)
 
@@ -198,6 +207,20 @@ def test_draws_follow_the_chance_that_is_corrected_for():
     assert q == pytest.approx({11: 1 / 4, 10: (1 / 2 + 1 / 4) / 2, **{item: 1 / 8 for item in (12, 13, 14)}})
 
 
+def test_statistics_of_a_target_are_its_place_in_the_table_and_its_counts():
+    index = trigger_index(
+        i2i_table([(1, 10, 0.5, 2), (1, 11, 0.25, 2), (2, 11, 0.25, 2), (2, 12, 0.1, 2)]),
+        allowed_item_ids=np.array([10, 11]),
+        item_statistics=counts([11, 7]),  # in any order, and of items that are no targets
+    )
+    assert index.item_ids.tolist() == [10, 11]
+    expected = [
+        [math.log1p(1), math.log(0.5 + TINY), 0, 0, 0, 0],
+        [math.log1p(2), math.log(0.5 + TINY), *(math.log1p(11 * n) for n in (1, 2, 3, 4))],
+    ]
+    np.testing.assert_allclose(index.statistics, expected, rtol=1e-6)
+
+
 def test_no_click_is_reached_without_a_table():
     index = trigger_index(i2i_table([(1, 2, 0.5, 2)]).slice(0, 0))
     samples, report = draw_samples(clicks([(1, 2, [1])]), index, PI2IConfig(), seed=1)
@@ -206,5 +229,5 @@ def test_no_click_is_reached_without_a_table():
 
 
 def test_heads_that_do_not_divide_are_refused():
-    with pytest.raises(ValueError, match="dim 64 must be a multiple of n_heads 3"):
+    with pytest.raises(ValueError, match="dim 32 must be a multiple of n_heads 3"):
         PI2IConfig(n_heads=3)
