@@ -16,6 +16,7 @@ from lakehouse.tables import (
     TIME,
     USER_HISTORY,
 )
+from models.pi2i.trigger_index import COUNTS
 
 DAY = date(2026, 1, 5)
 EVE = date(2026, 1, 4)
@@ -48,6 +49,25 @@ def test_clicks_and_orders_of_any_scenario_are_positive():
     assert clicks.to_pylist() == [
         {"user_id": 1, "item_id": 10, "scenario": "home", "event_time": at(9)},
         {"user_id": 1, "item_id": 11, "scenario": "search", "event_time": at(9)},
+    ]
+
+
+def test_statistics_count_an_item_s_clicks_by_age_and_its_exposures_of_the_last_day():
+    clicks = pa.concat_tables(
+        rows(CLICK, *((user, item, "home", at(9, day=day)) for user, item in pairs), ds=date(2026, 1, day))
+        for day, pairs in {1: [(1, 10), (2, 10)], 3: [(1, 11)], 5: [(1, 10)]}.items()
+    )
+    shown = rows(EXPOSURE, exposure(1, 12, at(9)), exposure(2, 12, at(9)), exposure(1, 10, at(9), click=True))
+    found = run_sql(
+        "marts/item_statistic",
+        {"click": clicks, "exposure": shown},
+        {"first_day": date(2026, 1, 1), "day": DAY, "third_day": date(2026, 1, 3)},
+    )
+    assert found.column_names == ["item_id", *COUNTS]
+    assert [tuple(row.values()) for row in found.to_pylist()] == [
+        (10, 1, 1, 3, 1),
+        (11, 0, 1, 1, 0),
+        (12, 0, 0, 0, 2),
     ]
 
 

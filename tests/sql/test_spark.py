@@ -218,6 +218,12 @@ CASES: dict[str, list[Callable[[], Case]]] = {
     "marts/input_share": [lambda: ({"exposure": repeated(), "item": priced()}, {})],
     "marts/profile_share": [lambda: ({"exposure": repeated(), "user": users()}, {})],
     "marts/item_index": [lambda: index_of(20), lambda: index_of(0)],
+    "marts/item_statistic": [
+        lambda: (
+            {"click": clicks(), "exposure": repeated()},
+            {"first_day": EVE, "day": DAY, "third_day": DAY - timedelta(days=2)},
+        )
+    ],
     "marts/logged_retrieval": [logged_retrievals],
     "marts/request": [lambda: requests(True), lambda: requests(False)],
     "marts/request_history": [request_histories],
