@@ -102,9 +102,9 @@ def rebuild_swing_index(day: str) -> None:
         report(swing.rebuild_swing_index(_date(day), load_settings()))
 
 
-@task(outlets=[table("target_group"), table("increc_sample")])
+@task(outlets=[table(name) for name in ("target_group", "increc_sample", "pi2i_sample")])
 def construct_samples(day: str) -> None:
-    """Split each request's targets into RTG, ITG and ETG and make training samples."""
+    """Split each request's targets into RTG, ITG and ETG and make training samples, PI2I's of the clicks."""
     from tasks import samples
 
     with step():
@@ -115,7 +115,7 @@ def construct_samples(day: str) -> None:
 def list_methods() -> list[str]:
     """List the configured methods to train."""
     with step():
-        return list(load_settings().methods)
+        return list(load_settings().trained_methods)
 
 
 @task(max_active_tis_per_dagrun=1, map_index_template="{{ method_name }}")
@@ -185,7 +185,7 @@ def register_release(day: str) -> None:
     doc_md="""
 ### One day of the retrieval stage
 
-Turns the logs of day D into the next release: ingest, validate, histories, Swing index, samples, towers,
+Turns the logs of day D into the next release: ingest, validate, histories, Swing index, samples, models,
 evaluation, release, gates, registration in MLflow.
 
 - **Which day**: scheduled and backfilled runs know theirs; a manual run needs the parameter `day`.

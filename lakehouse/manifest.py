@@ -129,6 +129,19 @@ def digest_tensors(weights: bytes) -> str:
     return whole.hexdigest()
 
 
+def digest_model(content: bytes) -> str:
+    """
+    Digest the tensors of a safetensors file that also holds its configuration, as metadata, and that.
+
+    Raises:
+        ValueError: the bytes are no safetensors file.
+    """
+    tensors = digest_tensors(content)
+    (length,) = struct.unpack_from("<Q", content)
+    metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    return hashlib.sha256(f"{tensors} {json.dumps(metadata, sort_keys=True)}".encode()).hexdigest()
+
+
 def read_manifest(folder: Path) -> Manifest:
     """
     Read ``manifest.json``.

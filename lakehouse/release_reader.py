@@ -17,6 +17,8 @@ from lakehouse.manifest import Manifest, read_manifest
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 INDEX = "index.faiss"
+PI2I = "pi2i"
+SCORER = "scorer.safetensors"
 CANDIDATES = "candidates"
 
 
@@ -114,6 +116,34 @@ class Release:
         return pq.read_table(self.folder / "user_history.parquet")
 
     @cached_property
+    def user_profile(self) -> pa.Table:
+        """
+        Every user's profile as of the end of the release's day: ``user_id`` and ``profile``.
+
+        Raises:
+            LookupError: the release is older than the file.
+        """
+        self._require_file("user_profile.parquet", "user profiles", "publish a newer one")
+        return pq.read_table(self.folder / "user_profile.parquet")
+
+    @property
+    def scorer(self) -> bytes:
+        """
+        Bytes of PI2I's scorer.
+
+        Raises:
+            LookupError: the release has none.
+        """
+        remedy = "publish one that was built with the section [pi2i] in the settings"
+        self._require_file(f"{PI2I}/{SCORER}", "PI2I scorer", remedy)
+        return (self.folder / PI2I / SCORER).read_bytes()
+
+    @property
+    def has_scorer(self) -> bool:
+        """Tell whether PI2I can answer."""
+        return f"{PI2I}/{SCORER}" in self.manifest.files
+
+    @cached_property
     def popular_item_ids(self) -> np.ndarray:
         """int64 [p], most popular first."""
         return _map_array(self.folder / "popular_item_ids.npy")
@@ -140,6 +170,10 @@ class Release:
         return CandidateLists(
             *(_map_array(folder / f"{part}.npy") for part in CandidateLists.__annotations__)
         )
+
+    def _require_file(self, name: str, what: str, remedy: str) -> None:
+        if name not in self.manifest.files:
+            raise LookupError(f"release {self.folder} of {self.manifest.day} has no {what}: {remedy}")
 
     def _require(self, kind: str, name: str, known: tuple[str, ...]) -> None:
         if name not in known:

@@ -9,7 +9,9 @@ candidates.
     item_index.parquet                  columns of the table item_index
     items.parquet                       the available items, with item_index and side features
     user_history.parquet                columns of the table user_history
+    user_profile.parquet                user_id and profile of every user
     popular_item_ids.npy                int64 [p], most popular first
+    pi2i/scorer.safetensors             PI2I's scorer of what the i2i table reaches, where it is trained
     <channel>/model.safetensors         tower weights
     <channel>/config.json               their configuration
     <channel>/item_ids.npy              int64 [I]
@@ -20,6 +22,9 @@ candidates.
     candidates/<list>/user_ids.npy      int64 [n]
     candidates/<list>/item_ids.npy      int64 [n, K], best first, padded at the end with -1
     candidates/<list>/scores.npy        float32 [n, K]
+
+PI2I answers from the scorer, the i2i table (its targets among ``items``, whose prices count), histories and
+profiles alone; a nearline worker reads these, and the popular items for users whose history reaches nothing.
 """
 
 import os
@@ -44,6 +49,7 @@ from lakehouse.manifest import (
     ReleaseCorrupt,
     digest_array,
     digest_json,
+    digest_model,
     digest_tensors,
     file_entry,
     release_digest,
@@ -54,6 +60,8 @@ from lakehouse.release_reader import (
     CANDIDATES,
     CONFIG,
     INDEX,
+    PI2I,
+    SCORER,
     WEIGHTS,
     CandidateLists,
     Release,
@@ -106,17 +114,20 @@ class ReleaseContents:
     served channel, ``towers`` those with embeddings; ``candidates`` are the lists that publishing loads
     into the online store, e.g. ``merged``. Swing reaches from a history's last ``n_triggers`` items.
     ``served_from`` is the time (UTC) that time gaps of the histories were counted to, None where unknown.
+    ``scorer`` is PI2I's, a safetensors file; it may be there without a quota, for nearline answers alone.
     """
 
     i2i_table: pa.Table
     item_index: pa.Table
     items: pa.Table
     user_history: pa.Table
+    user_profile: pa.Table
     popular_item_ids: np.ndarray
     quotas: Mapping[str, int]
     n_triggers: int = 100
     served_from: datetime | None = None
     towers: Mapping[str, TowerContents] = field(default_factory=dict)
+    scorer: bytes | None = None
     candidates: Mapping[str, CandidateLists] = field(default_factory=dict)
 
 
@@ -190,6 +201,10 @@ def _check(contents: ReleaseContents) -> None:
             raise BadRelease(
                 f"{name!r} cannot name a channel or list: letters, digits, '_', '-' and '.' only"
             )
+    if PI2I in contents.towers:
+        raise BadRelease(f"{PI2I!r} cannot name a tower channel: it is the scorer's")
+    if PI2I in contents.quotas and contents.scorer is None:
+        raise BadRelease(f"channel {PI2I!r} has a quota but no scorer, so nothing would answer for it")
     for name in contents.towers.keys() - contents.quotas.keys():
         raise BadRelease(f"tower channel {name!r} has no quota, so nothing would serve it")
     for name, tower in contents.towers.items():
@@ -209,7 +224,7 @@ def _check(contents: ReleaseContents) -> None:
 
 def _write_files(folder: Path, contents: ReleaseContents) -> dict[str, FileEntry]:
     files = {}
-    for name in ("i2i_table", "item_index", "items", "user_history"):
+    for name in ("i2i_table", "item_index", "items", "user_history", "user_profile"):
         path = f"{name}.parquet"
         rows = getattr(contents, name)
         pq.write_table(rows, folder / path, compression="zstd")
@@ -223,6 +238,9 @@ def _write_files(folder: Path, contents: ReleaseContents) -> dict[str, FileEntry
         blobs[f"{name}/{WEIGHTS}"] = (tower.weights, _logical(name, WEIGHTS, digest_tensors, tower.weights))
         blobs[f"{name}/{CONFIG}"] = (tower.config, _logical(name, CONFIG, digest_json, tower.config))
         blobs[f"{name}/{INDEX}"] = (tower.index, None)
+    if contents.scorer is not None:
+        logical = _logical(PI2I, SCORER, digest_model, contents.scorer)
+        blobs[f"{PI2I}/{SCORER}"] = (contents.scorer, logical)
     for name, lists in contents.candidates.items():
         for part, dtype in (("user_ids", np.int64), ("item_ids", np.int64), ("scores", np.float32)):
             arrays[f"{CANDIDATES}/{name}/{part}.npy"] = (getattr(lists, part), dtype)

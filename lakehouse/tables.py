@@ -14,6 +14,7 @@ TIME = pa.timestamp("us")
 IDS = pa.list_(pa.int64())
 TIMES = pa.list_(TIME)
 TEXTS = pa.list_(pa.string())
+FIGURES = pa.list_(pa.float32())
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ RANKING_LOG = Table(
         EVENT_TIME,
         Column("item_ids", IDS, "ranked items, best first"),
         Column("category_ids", IDS, "their categories, aligned with item_ids"),
-        Column("scores", pa.list_(pa.float32()), "their ranking scores, aligned with item_ids"),
+        Column("scores", FIGURES, "their ranking scores, aligned with item_ids"),
     ),
     key=("user_id", "event_time", "scenario", "request_id"),
 )
@@ -221,6 +222,24 @@ INCREC_SAMPLE = Table(
     version=2,
 )
 
+PI2I_SAMPLE = Table(
+    "pi2i_sample",
+    "One training sample of PI2I: a click on a new item that a trigger reaches, with its drawn negatives.",
+    (
+        USER,
+        Column("item_id", pa.int64(), "the positive: an item that the history does not hold"),
+        Column("event_time", TIME, "the user's first click on it that day"),
+        Column("trigger_item_ids", IDS, "triggers, the newest first"),
+        Column("item_ids", IDS, "the positive, then n_hard hard and the easy negatives"),
+        Column("n_hard", pa.int32(), "hard negatives: targets of a trigger that reaches the positive"),
+        Column("trigger_masks", pa.list_(pa.uint64()), "two words an item: the triggers that reach it"),
+        Column("cross", FIGURES, "cross features of each item, one item after the other"),
+        Column("log_q", FIGURES, "log of the chance that sampling draws the item, aligned with item_ids"),
+    ),
+    key=("user_id", "item_id"),
+    order_by=("user_id", "event_time", "item_id"),
+)
+
 CHECKPOINT = Table(
     "checkpoint",
     "A trained model of one method: learned from the samples of the window that ends the day before.",
@@ -228,7 +247,8 @@ CHECKPOINT = Table(
         Column(
             "name",
             pa.string(),
-            "file name: model.safetensors, config.json, report.json; of a long file's pieces name:00000, ...",
+            "file name: model.safetensors, config.json, report.json (PI2I: scorer.safetensors, report.json); "
+            "of a long file's pieces name:00000, ...",
         ),
         Column("content", pa.large_binary(), "its bytes"),
     ),
@@ -317,6 +337,7 @@ TABLES = {
         I2I_TABLE,
         TARGET_GROUP,
         INCREC_SAMPLE,
+        PI2I_SAMPLE,
         CHECKPOINT,
         METRIC,
         EXAMPLE,

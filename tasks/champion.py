@@ -15,19 +15,20 @@ import pyarrow as pa
 from lakehouse.releases import Release, ReleaseCorrupt, open_release
 from models.increc.model import TrainedModel
 from models.increc.weights import CorruptModel
+from models.pi2i.model import TrainedScorer
 from tasks import tracking
-from tasks.channels import MERGED, Catalogue, Users, merge, restrict_to_known, retrieve_channels
+from tasks.channels import MERGED, Catalogue, Model, Users, merge, restrict_to_known, retrieve_channels
 from tasks.records import COMPARED, NO_CHAMPION, NO_COMPARISON, ChampionStatus
 from tasks.redact import without_passwords
-from tasks.settings import Settings
+from tasks.settings import PI2I, Settings
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The champion's release with its towers loaded."""
+    """The champion's release with its towers and PI2I's scorer loaded."""
 
     release: Release
-    models: dict[str, TrainedModel]
+    models: dict[str, Model]
 
     @property
     def quotas(self) -> dict[str, int]:
@@ -62,19 +63,21 @@ def read_champion(day: date, settings: Settings) -> tuple[Champion | None, Champ
 
 def load_release(folder: Path) -> Champion:
     """
-    Open a release and load its towers.
+    Open a release and load its towers, and PI2I's scorer where it has one.
 
     Raises:
         ReleaseCorrupt: the folder holds no release.
-        CorruptModel: this code cannot load a tower of it.
+        CorruptModel: this code cannot load a model of it.
     """
     release = open_release(folder)
-    models = {
+    models: dict[str, Model] = {
         name: TrainedModel.from_files(
             {"model.safetensors": release.channel(name).weights, "config.json": release.channel(name).config}
         )
         for name in release.towers
     }
+    if release.has_scorer:
+        models[PI2I] = TrainedScorer.from_bytes(release.scorer)
     return Champion(release, models)
 
 

@@ -4,9 +4,12 @@ What does each channel retrieve for a set of users, as of a day?
 The same code answers for the challenger, for the champion beside it, and for the published candidates.
 """
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from functools import cached_property
+from time import perf_counter
 
 import numpy as np
 import pyarrow as pa
@@ -17,15 +20,24 @@ from lakehouse.store import Lakehouse
 from models.channels import merge_channels
 from models.increc.model import TrainedModel
 from models.item_to_item import retrieve_by_items
+from models.pi2i.model import TrainedScorer
+from models.pi2i.prices import log_prices
+from models.pi2i.trigger_index import TriggerIndex, trigger_index
 from models.popularity import retrieve_popular
 from models.ragged import join_lists
 from models.search import exact_top_k
 from tasks.days import ONE_DAY, ingested, start_of
 from tasks.popular import read_popular
-from tasks.settings import Settings
-from tasks.train import read_items
+from tasks.settings import PI2I, Settings
+from tasks.train import read_checkpoint, read_items, read_scorer
 
 MERGED = "merged"
+# Users of whom PI2I's candidates are scored before the log says how far it is.
+SCORED_AT_ONCE = 5000
+
+Model = TrainedModel | TrainedScorer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,11 @@ class Catalogue:
     def item_ids(self) -> np.ndarray:
         """int64, ascending: the available items."""
         return self.items["item_id"].to_numpy()
+
+    @cached_property
+    def trigger_index(self) -> TriggerIndex:
+        """The i2i table as PI2I reads it, its targets restricted to the available items."""
+        return trigger_index(self.i2i_table, allowed_item_ids=self.item_ids)
 
 
 @dataclass(frozen=True)
@@ -98,6 +115,27 @@ def with_profiles(lakehouse: Lakehouse, day: date, rows: pa.Table, prefix: str =
     )
 
 
+def read_models(
+    lakehouse: Lakehouse, day: date, settings: Settings, names: Iterable[str]
+) -> dict[str, Model]:
+    """
+    Load those of ``names`` that are trained, as they were trained for ``day``.
+
+    Raises:
+        MissingPartition: one has no checkpoint of the day.
+    """
+    return {
+        name: read_scorer(lakehouse, day) if name == PI2I else read_checkpoint(lakehouse, day, name)
+        for name in names
+        if name in settings.trained_methods
+    }
+
+
+def filters_retrieved(model: Model) -> bool:
+    """Tell whether a model leaves out what the existing channels return."""
+    return isinstance(model, TrainedModel) and model.config.filter_retrieved
+
+
 def embed_users(model: TrainedModel, catalogue: Catalogue, users: Users) -> np.ndarray:
     """Represent the users by the serving tower of a model: float32 [n, d], or [n, m, d]."""
     return model.embed_users(
@@ -112,7 +150,7 @@ def embed_users(model: TrainedModel, catalogue: Catalogue, users: Users) -> np.n
 
 def retrieve_channels(
     names: Iterable[str],
-    models: dict[str, TrainedModel],
+    models: Mapping[str, Model],
     catalogue: Catalogue,
     users: Users,
     k: int,
@@ -122,9 +160,10 @@ def retrieve_channels(
     """
     Retrieve the top ``k`` of each named channel: popularity, swing or a model's name.
 
-    A model retrieves among the available items that it has learned or can represent; with
-    ``models[name].known_item_ids`` alone if the catalogue's items are its own. One with ``filter_retrieved``
-    leaves out what the existing channels return: ``retrieved``, one list per user.
+    PI2I ranks the available items that a user's triggers reach in the i2i table. Any other model retrieves
+    among the available items that it has learned or can represent; with ``models[name].known_item_ids`` alone
+    if the catalogue's items are its own. One with ``filter_retrieved`` leaves out what the existing channels
+    return: ``retrieved``, one list per user.
 
     Returns:
         int64 [n_users, k] item ids per channel, histories excluded, padded with -1.
@@ -135,7 +174,7 @@ def retrieve_channels(
     return {name: _retrieve(name, models, catalogue, users, k, settings, retrieved) for name in names}
 
 
-def restrict_to_known(catalogue: Catalogue, model: TrainedModel) -> Catalogue:
+def restrict_to_known(catalogue: Catalogue, model: Model) -> Catalogue:
     """Leave out the items that a model never learned: for an older model they count as misses."""
     is_known = np.isin(catalogue.item_ids, model.known_item_ids)
     return Catalogue(
@@ -150,7 +189,7 @@ def merge(lists: dict[str, np.ndarray], quotas: dict[str, int]) -> np.ndarray:
 
 def _retrieve(
     name: str,
-    models: dict[str, TrainedModel],
+    models: Mapping[str, Model],
     catalogue: Catalogue,
     users: Users,
     k: int,
@@ -169,6 +208,8 @@ def _retrieve(
             n_threads=settings.n_threads,
         )
     model = models[name]
+    if isinstance(model, TrainedScorer):
+        return score_candidates(model, catalogue, users, k, settings)
     excluded = users.histories
     if model.config.filter_retrieved:
         if retrieved is None:
@@ -181,3 +222,32 @@ def _retrieve(
         k,
         exclude=excluded,
     )
+
+
+def score_candidates(
+    scorer: TrainedScorer, catalogue: Catalogue, users: Users, k: int, settings: Settings
+) -> np.ndarray:
+    """
+    Retrieve PI2I's top ``k``, block by block of users: memory does not grow with their number.
+
+    Returns:
+        int64 [n_users, k] item ids, padded with -1.
+    """
+    started, prices = perf_counter(), log_prices(catalogue.items)
+    blocks = [np.empty((0, k), np.int64)]
+    for start in range(0, len(users.ids), SCORED_AT_ONCE):
+        block = users.slice(start, SCORED_AT_ONCE)
+        blocks.append(
+            scorer.retrieve(
+                catalogue.trigger_index,
+                catalogue.items,
+                block.histories,
+                block.profiles,
+                k,
+                log_prices=prices,
+                n_threads=settings.n_threads,
+            )
+        )
+        done = start + len(block.ids)
+        log.info("PI2I: %d of %d users scored, %.0f s", done, len(users.ids), perf_counter() - started)
+    return np.concatenate(blocks)

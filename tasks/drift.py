@@ -63,13 +63,14 @@ def measure_drift(
     lakehouse = Lakehouse(settings.lakehouse_root)
     first_day = source_first_day(ingested(lakehouse, day))
     n_days = min(BEFORE_DAYS, settings.window_days)
+    counted = (*COUNTED, *([tables.PI2I_SAMPLE] if settings.pi2i else []))
     before = [
         earlier
         for earlier in window(day - ONE_DAY, n_days, first_day)
-        if all(lakehouse.commit(table, earlier) for table in COUNTED)
+        if all(lakehouse.commit(table, earlier) for table in counted)
     ]
     spark = spark_session(settings)
-    rows = _row_counts(lakehouse, day, before) + _input_shares(lakehouse, day, before, spark)
+    rows = _row_counts(lakehouse, day, before, counted) + _input_shares(lakehouse, day, before, spark)
     rows += _profile_shares(lakehouse, day, before[-1:], spark)
     release, reason = _champion_release(champion, settings)
     if release:
@@ -79,9 +80,11 @@ def measure_drift(
     lakehouse.replace(tables.METRIC, day, table, part=STEP, meta=meta)
 
 
-def _row_counts(lakehouse: Lakehouse, day: date, before: list[date]) -> list[dict]:
+def _row_counts(
+    lakehouse: Lakehouse, day: date, before: list[date], counted: Iterable[tables.Table]
+) -> list[dict]:
     rows = []
-    for table in COUNTED:
+    for table in counted:
         cohort = f"table={table.name}"
         now = lakehouse.require(table, day).n_rows
         rows.append(_row(INPUT, "rows", cohort, now, now))

@@ -20,6 +20,7 @@ from lakehouse.store import Lakehouse
 from models.channels import marginal_hits
 from models.metrics import Cohort
 from models.popularity import fill_with_popular
+from models.truncation import MOST, reach
 from tasks.champion import Champion, champion_candidates, read_champion, retrieve_champion
 from tasks.channels import (
     MERGED,
@@ -27,6 +28,7 @@ from tasks.channels import (
     Users,
     merge,
     read_catalogue,
+    read_models,
     retrieve_channels,
     with_profiles,
 )
@@ -36,11 +38,13 @@ from tasks.gates import WARMING_UP
 from tasks.measures import Measures
 from tasks.records import NO_CHAMPION, ChampionStatus
 from tasks.retrieved import retrieved_for_filter
-from tasks.settings import BASE, Settings
+from tasks.settings import BASE, PI2I, Settings
 from tasks.spark import spark_session
-from tasks.train import is_warming_up, read_checkpoint
+from tasks.train import is_warming_up
 
 REFERENCES = ("popularity", "swing")
+# Truncations of which the last keeps all that the i2i table has.
+WHOLE_LISTS = (1, MOST - 1)
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def evaluate(day: date, settings: Settings) -> EvaluationReport:
         return _write(
             lakehouse, day, Measures(settings.evaluation), WARMING_UP, ChampionStatus(NO_CHAMPION), 0
         )
-    models = {name: read_checkpoint(lakehouse, day, name) for name in settings.methods}
+    models = read_models(lakehouse, day, settings, settings.trained_methods)
     catalogue = read_catalogue(lakehouse, day - ONE_DAY, settings)
     behaviour = read_behaviour(lakehouse, day, catalogue, settings)
     measures = Measures(settings.evaluation)
@@ -98,6 +102,9 @@ def evaluate(day: date, settings: Settings) -> EvaluationReport:
         ks = tuple(k for k in settings.evaluation.ks if k <= lists[name].shape[1])
         for reference in ("popularity", "swing"):
             measures.add_relative(name, reference, ranks, behaviour.targets, ks, {})
+    if settings.pi2i:
+        measures.add_relative(PI2I, BASE, ranks, behaviour.targets, settings.evaluation.ks, {})
+        _add_candidates(measures, catalogue, behaviour, settings)
     measures.add_incremental(
         {name: lists[name] for name in models}, BASE, behaviour.itg, behaviour.retrieved, behaviour.exposed
     )
@@ -116,6 +123,22 @@ def evaluate(day: date, settings: Settings) -> EvaluationReport:
     if champion:
         _add_champion(measures, champion, catalogue, behaviour, lists, ranks, settings)
     return _write(lakehouse, day, measures, "evaluated", status, len(behaviour.users.ids))
+
+
+def _add_candidates(
+    measures: Measures, catalogue: Catalogue, behaviour: Behaviour, settings: Settings
+) -> None:
+    """Add how many candidates PI2I scores, and the share of targets among them."""
+    found = reach(
+        catalogue.i2i_table,
+        behaviour.users.histories,
+        behaviour.targets,
+        WHOLE_LISTS,
+        n_triggers=settings.pi2i.n_triggers,
+        allowed_item_ids=catalogue.item_ids,
+        n_threads=settings.n_threads,
+    )
+    measures.add_candidates(PI2I, found.target_ranks, found.n_candidates[:, -1], behaviour.targets)
 
 
 def _add_champion(

@@ -27,6 +27,7 @@ CLASSES = {
         tables.I2I_TABLE,
         tables.TARGET_GROUP,
         tables.INCREC_SAMPLE,
+        tables.PI2I_SAMPLE,
     ),
     "checkpoints": (tables.CHECKPOINT,),
     "figures": (tables.METRIC, tables.EXAMPLE, tables.GATE),

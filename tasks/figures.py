@@ -24,8 +24,9 @@ COLOUR_OF = {
     "base": COLOURS[1],
     "increc": COLOURS[2],
     "increc_na": COLOURS[3],
+    "pi2i": COLOURS[5],
 }
-OTHER_COLOURS = ("#56B4E9", "#882255", "#999933", "#44AA99", "#AA4499", "#117733")
+OTHER_COLOURS = ("#882255", "#999933", "#44AA99", "#AA4499", "#117733")
 # In the table beside the plot, but not drawn: parts of the champion, and Swing with its gaps filled.
 NOT_DRAWN = ("champion_", "swing_filled")
 CONTROL = "_reseeded"

@@ -2,7 +2,8 @@
 May this release serve? The day's figures held against ``mlflow/gates.toml``.
 
 Kinds of gates:
-    ratio: Hit@K of ``method`` over Hit@K of ``against``, same users, at least ``floor``
+    ratio: Hit@K of ``method`` over Hit@K of ``against``, same users, at least ``floor``; one on ``pi2i``
+        passes where PI2I is off
     champion: lower end of the paired interval of (challenger - champion) / champion above ``-margin``
     release: a figure of the staged release (``tasks/release.py``), at least ``floor``
     finite_losses: every loss of every trained method is finite
@@ -26,8 +27,8 @@ from lakehouse import tables
 from lakehouse.store import Lakehouse
 from tasks.days import ONE_DAY, ingested, source_first_day, window
 from tasks.records import PASSED, Deciding
-from tasks.settings import Settings
-from tasks.train import read_checkpoint_files
+from tasks.settings import PI2I, Settings
+from tasks.train import read_losses
 
 FAILED = "failed"
 LEAST_USERS = 200
@@ -227,6 +228,8 @@ def _at_least(figure: float | None, floor: float, what: str) -> Result:
 
 
 def _check_ratio(gate: RatioGate, figures: Figures) -> Result:
+    if gate.method == PI2I and figures.settings.pi2i is None:
+        return Result(PASSED, None, gate.floor, "PI2I is off in the settings")
     ours = figures.metric(gate.method, "hit_rate", gate.k)["value"]
     theirs = figures.metric(gate.against, "hit_rate", gate.k)["value"]
     ratio = ours / theirs if ours is not None and theirs else None
@@ -258,10 +261,12 @@ def _check_release(gate: ReleaseGate, figures: Figures) -> Result:
 
 
 def _check_finite_losses(gate: FiniteLossesGate, figures: Figures) -> Result:
-    losses = {}
-    for method in figures.settings.methods:
-        report = read_checkpoint_files(figures.lakehouse, figures.day, method)["report.json"]
-        losses[method] = [loss for term in json.loads(report)["epoch_losses"].values() for loss in term]
+    losses = {
+        method: [
+            loss for term in read_losses(figures.lakehouse, figures.day, method).values() for loss in term
+        ]
+        for method in figures.settings.trained_methods
+    }
     broken = [method for method, of_method in losses.items() if not all(map(math.isfinite, of_method))]
     detail = f"not finite: {', '.join(broken)}" if broken else f"{len(losses)} methods, all finite"
     return Result(FAILED if broken else PASSED, float(len(broken)), 0.0, detail)

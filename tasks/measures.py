@@ -10,6 +10,8 @@ Names of the metrics (METHODS, sections 2 and 7); every one is given at each K w
     sup_minus_r_u, inc_minus_r_u the same with R_u filtered out: the controls
     inc_minus_sup                Inc@K - Sup@K, paired; filtered_inc_minus_sup the same of the controls
     exposure_hit                 share of the primary scenario's exposures retrieved; inc_exposure_hit of Inc
+    candidate_recall             share of a user's targets among PI2I's candidates, mean over users; no K, as
+    mean_candidates              has none: the number of candidates per user with a target; no interval
     marginal_hits                hits within a channel's quota (k) that no other channel finds within its own
 """
 
@@ -24,6 +26,7 @@ from models.bootstrap import percentile_interval, resampled_ratios
 from models.drift import list_overlap
 from models.metrics import (
     EVERYONE,
+    NOT_RETRIEVED,
     Cohort,
     Interval,
     base_at_k,
@@ -103,6 +106,27 @@ class Measures:
                     paired_relative_difference, ranks[method], ranks[other], targets, k, cohort=cohort
                 )
                 self.add(method, f"relative_to_{other}", k, figure, name)
+
+    def add_candidates(
+        self, method: str, target_ranks: np.ndarray, n_candidates: np.ndarray, targets: pa.ListArray
+    ) -> None:
+        """
+        Add ``candidate_recall`` and ``mean_candidates`` of what a method scores.
+
+        Args:
+            method: the row's method.
+            target_ranks: int [n_targets], NOT_RETRIEVED for a target that is no candidate.
+            n_candidates: int [n_users].
+            targets: item ids of each user.
+        """
+        ceiling = np.where(target_ranks == NOT_RETRIEVED, NOT_RETRIEVED, 0)
+        recall = self._measured(hit_rate, ceiling, targets, 1)
+        self.add(method, "candidate_recall", 0, recall)
+        has_target = np.diff(targets.offsets.to_numpy()) > 0
+        mean = float(n_candidates[has_target].mean()) if has_target.any() else float("nan")
+        self.add(
+            method, "mean_candidates", 0, Interval(mean, np.nan, np.nan, recall.n_users, recall.n_targets)
+        )
 
     def add_overlap(
         self, method: str, other: str, lists: np.ndarray, others: np.ndarray, ks: tuple[int, ...]

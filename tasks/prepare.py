@@ -28,8 +28,9 @@ def list_missing_days(day: date, settings: Settings) -> list[date]:
     """
     List the days from the source's first day to the day before ``day`` that have no samples yet.
 
-    All of them, not only the window's: the item index and the histories grow from day to day. Days before the
-    first that has samples were there, and retention dropped them: what they gave is in the days after.
+    Where PI2I was switched on later, the days that lack its samples alone are among them. All of them, not
+    only the window's: the item index and the histories grow from day to day. Days before the first that has
+    samples were there, and retention dropped them: what they gave is in the days after.
 
     Raises:
         SourceError: the source does not have ``day``.
@@ -37,4 +38,5 @@ def list_missing_days(day: date, settings: Settings) -> list[date]:
     lakehouse = Lakehouse(settings.lakehouse_root)
     first_day = open_source(settings.source).first_day
     there = {d for d in lakehouse.days(tables.INCREC_SAMPLE) if d < day}
-    return [d for d in day_range(min(there, default=first_day), day - ONE_DAY) if d not in there]
+    whole = there.intersection(lakehouse.days(tables.PI2I_SAMPLE)) if settings.pi2i else there
+    return [d for d in day_range(min(there, default=first_day), day - ONE_DAY) if d not in whole]

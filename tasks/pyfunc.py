@@ -12,16 +12,17 @@ Towers that read a history as a sequence also use, where they are given, the opt
 and ``scenarios``, a list each with one value for each of ``item_ids`` (times in UTC where they have no zone),
 and ``now``, the time to count gaps to; without it that is the start of the day after the release's.
 
-``channel`` is ``merged`` (all channels by the release's quotas), ``swing``, ``popularity`` or a tower. The
-score of the item at place r, from 0 on, is 1 / (r + 1): scores of different channels cannot be compared.
-Unlike the published candidates, users come without profile features, and a channel with ``filter_retrieved``
-does not leave out what the existing channels return: the model does not know it.
+``channel`` is ``merged`` (all channels by the release's quotas), ``swing``, ``popularity``, ``pi2i`` or a
+tower. The score of the item at place r, from 0 on, is 1 / (r + 1): scores of different channels cannot be
+compared. Unlike the published candidates, users come without profile features, and a channel with
+``filter_retrieved`` does not leave out what the existing channels return: the model does not know it.
 
 MLflow runs this file from the version's own copy of the packages ``lakehouse`` and ``models``.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import mlflow
 import numpy as np
@@ -34,10 +35,13 @@ from models.channels import merge_channels
 from models.increc.model import TrainedModel
 from models.increc.ragged import Ragged
 from models.item_to_item import retrieve_by_items
+from models.pi2i.model import TrainedScorer
+from models.pi2i.prices import log_prices
+from models.pi2i.trigger_index import TriggerIndex, trigger_index
 from models.popularity import retrieve_popular
 from models.search import exact_top_k
 
-MERGED, SWING, POPULARITY = "merged", "swing", "popularity"
+MERGED, SWING, POPULARITY, PI2I = "merged", "swing", "popularity", "pi2i"
 DEFAULT_K = 100
 
 
@@ -59,13 +63,14 @@ class Retrieval(PythonModel):
     """The retrieval stage of one release."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Open the release and load its towers."""
+        """Open the release and load its towers, and PI2I's scorer where it has one."""
         self.release: Release = open_release(context.artifacts["release"])
         towers = {name: self.release.channel(name) for name in self.release.towers}
         self.models = {
             name: TrainedModel.from_files({"model.safetensors": tower.weights, "config.json": tower.config})
             for name, tower in towers.items()
         }
+        self.scorer = TrainedScorer.from_bytes(self.release.scorer) if self.release.has_scorer else None
         stored = self.release.user_history
         self.users = pd.Index(stored["user_id"].to_numpy())
         self.stored = [stored[name].combine_chunks() for name in ("item_ids", "event_times", "scenarios")]
@@ -153,8 +158,10 @@ class Retrieval(PythonModel):
                 n_triggers=self.release.manifest.n_triggers,
                 allowed_item_ids=self.release.items["item_id"].to_numpy(),
             )
+        if channel == PI2I and self.scorer:
+            return self._score_candidates(self.scorer, histories, k)
         if channel not in self.models:
-            known = dict.fromkeys((MERGED, SWING, POPULARITY, *self.models))
+            known = dict.fromkeys((MERGED, SWING, POPULARITY, *self.models, *([PI2I] if self.scorer else [])))
             raise UnknownChannel(f"params channel is {channel!r}; this release has {', '.join(known)}")
         tower = self.release.channel(channel)
         users = self.models[channel].embed_users(
@@ -165,6 +172,22 @@ class Retrieval(PythonModel):
             now=histories.now,
         )
         return exact_top_k(users, tower.item_embeddings, tower.item_ids, k, exclude=histories.item_ids)
+
+    def _score_candidates(self, scorer: TrainedScorer, histories: Histories, k: int) -> np.ndarray:
+        return scorer.retrieve(
+            self.trigger_index,
+            self.release.items,
+            histories.item_ids,
+            None,
+            k,
+            log_prices=log_prices(self.release.items),
+        )
+
+    @cached_property
+    def trigger_index(self) -> TriggerIndex:
+        """The release's i2i table as PI2I reads it, its targets restricted to what may be recommended."""
+        available = self.release.items["item_id"].to_numpy()
+        return trigger_index(self.release.i2i_table, allowed_item_ids=available)
 
 
 def _is_absent(value: object) -> bool:

@@ -22,8 +22,8 @@ from tasks.publish_lock import LOCK_TIMEOUT_SECONDS, publish_lock
 from tasks.records import PASSED, ChampionStatus, DayRecord, MethodRecord
 from tasks.release import config_digest, shaping_settings
 from tasks.report import collect_facts, made_with, render_report
-from tasks.settings import Settings
-from tasks.train import read_checkpoint_files
+from tasks.settings import PI2I, Settings
+from tasks.train import read_losses
 
 READ_TABLES = (tables.EXPOSURE, tables.CLICK, tables.INCREC_SAMPLE)
 
@@ -120,9 +120,9 @@ def _read_record(
     methods = tuple(
         MethodRecord(
             name=name,
-            params=settings.methods[name].model_dump(mode="json") if name in settings.methods else {},
+            params=_params(name, settings),
             metrics=metrics.filter(pc.field("method") == name),
-            losses=_losses(lakehouse, day, name) if name in settings.methods else {},
+            losses=read_losses(lakehouse, day, name) if name in settings.trained_methods else {},
         )
         for name in names
     )
@@ -153,8 +153,12 @@ def _read_record(
     )
 
 
-def _losses(lakehouse: Lakehouse, day: date, method: str) -> dict[str, list[float]]:
-    return json.loads(read_checkpoint_files(lakehouse, day, method)["report.json"])["epoch_losses"]
+def _params(name: str, settings: Settings) -> dict[str, object]:
+    """Give the hyperparameters of a trained method, nothing for any other row."""
+    if name not in settings.trained_methods:
+        return {}
+    config = settings.pi2i if name == PI2I else settings.methods[name]
+    return config.model_dump(mode="json")
 
 
 def _data_digests(lakehouse: Lakehouse, day: date, settings: Settings) -> dict[str, str]:
@@ -163,7 +167,8 @@ def _data_digests(lakehouse: Lakehouse, day: date, settings: Settings) -> dict[s
     digests = {table.name: lakehouse.require(table, day).digest for table in READ_TABLES}
     digests["i2i_table"] = lakehouse.require(tables.I2I_TABLE, day - ONE_DAY).digest
     for learned in window(day - ONE_DAY, settings.window_days, first_day):
-        digests[f"increc_sample/{learned}"] = lakehouse.require(tables.INCREC_SAMPLE, learned).digest
+        for table in (tables.INCREC_SAMPLE, *([tables.PI2I_SAMPLE] if settings.pi2i else [])):
+            digests[f"{table.name}/{learned}"] = lakehouse.require(table, learned).digest
     return digests
 
 

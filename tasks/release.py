@@ -8,7 +8,7 @@ its verdict.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -27,10 +27,12 @@ from models.search import build_index, index_recall
 from tasks.channels import (
     MERGED,
     Catalogue,
+    Model,
     Users,
     embed_users,
     merge,
     read_catalogue,
+    read_models,
     retrieve_channels,
     with_profiles,
 )
@@ -41,8 +43,7 @@ from tasks.gates import WARMING_UP
 from tasks.records import ChampionStatus
 from tasks.redact import without_passwords
 from tasks.retrieved import retrieved_for_filter
-from tasks.settings import Settings
-from tasks.train import read_checkpoint
+from tasks.settings import PI2I, Settings
 
 RECALL_K = 100
 RECALL_USERS = 1000
@@ -85,14 +86,14 @@ def build_release(day: date, settings: Settings) -> ReleaseReport:
     evaluated = lakehouse.require(tables.METRIC, day, part="evaluate").meta
     if evaluated["status"] == WARMING_UP:
         return ReleaseReport(None, None, {})
-    models = {
-        name: read_checkpoint(lakehouse, day, name) for name in settings.channels if name in settings.methods
-    }
+    models = read_models(lakehouse, day, settings, [*settings.channels, *([PI2I] if settings.pi2i else [])])
     catalogue = read_catalogue(lakehouse, day, settings)
     histories = lakehouse.read(tables.USER_HISTORY, day)
     users = with_profiles(lakehouse, day, histories)
     towers = {
-        name: _tower(model, settings.methods[name].seed, catalogue, users) for name, model in models.items()
+        name: _tower(model, settings.methods[name].seed, catalogue, users)
+        for name, model in models.items()
+        if name != PI2I
     }
     merged = _merged_candidates(models, catalogue, users, settings)
     contents = ReleaseContents(
@@ -100,11 +101,13 @@ def build_release(day: date, settings: Settings) -> ReleaseReport:
         item_index=lakehouse.read(tables.ITEM_INDEX, day),
         items=catalogue.items,
         user_history=histories,
+        user_profile=lakehouse.read(tables.USER_SNAPSHOT, day),
         popular_item_ids=catalogue.popular,
         quotas=settings.channels,
         n_triggers=settings.samples.n_triggers,
         served_from=users.now,
         towers=towers,
+        scorer=models[PI2I].to_bytes() if settings.pi2i else None,
         candidates={MERGED: merged},
     )
     folder = settings.staged_root / day.isoformat()
@@ -149,7 +152,7 @@ def _tower(model: TrainedModel, seed: int, catalogue: Catalogue, users: Users) -
 
 
 def _merged_candidates(
-    models: dict[str, TrainedModel], catalogue: Catalogue, users: Users, settings: Settings
+    models: Mapping[str, Model], catalogue: Catalogue, users: Users, settings: Settings
 ) -> CandidateLists:
     """Merge the channels' lists by quota, in blocks of users; the score of rank r is 1 / (r + 1)."""
     size = sum(settings.channels.values())

@@ -14,7 +14,7 @@ class PartitionDays(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     logs: Limit = Field(None, ge=2, description="exposure, ranking_log, retrieval_log, item and user.")
-    derived: Limit = Field(None, ge=2, description="click to increc_sample, what is made from the logs.")
+    derived: Limit = Field(None, ge=2, description="click to pi2i_sample, what is made from the logs.")
     checkpoints: Limit = Field(None, ge=2, description="Trained models; those of releases are in MLflow too.")
     figures: Limit = Field(None, ge=2, description="metric, example and gate: small, and what plots go by.")
 

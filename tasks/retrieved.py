@@ -13,6 +13,7 @@ Three sources (IncRec 2.1, METHODS section 2) and a control, by ``samples.retrie
   a method still gains over the base model, it gains by something else.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
@@ -27,10 +28,17 @@ from lakehouse import tables
 from lakehouse.serving import read_serving
 from lakehouse.sql import run_sql
 from lakehouse.store import Lakehouse
-from models.increc.model import TrainedModel
 from models.item_to_item import retrieve_by_items
 from models.popularity import retrieve_popular
-from tasks.channels import MERGED, Catalogue, Users, read_catalogue, with_profiles
+from tasks.channels import (
+    MERGED,
+    Catalogue,
+    Model,
+    Users,
+    filters_retrieved,
+    read_catalogue,
+    with_profiles,
+)
 from tasks.days import ONE_DAY, ingested, start_of
 from tasks.popular import read_popular
 from tasks.settings import Settings
@@ -95,7 +103,7 @@ def retrieved_for_requests(
 
 
 def retrieved_for_filter(
-    models: dict[str, TrainedModel], catalogue: Catalogue, users: Users, settings: Settings
+    models: Mapping[str, Model], catalogue: Catalogue, users: Users, settings: Settings
 ) -> pa.ListArray | None:
     """
     Give what the existing channels return for users as of the catalogue's day; None if no model filters it.
@@ -105,7 +113,7 @@ def retrieved_for_filter(
     Raises:
         NoRetrievalLog, NoRelease: as ``retrieved_for_requests``.
     """
-    if not any(model.config.filter_retrieved for model in models.values()):
+    if not any(filters_retrieved(model) for model in models.values()):
         return None
     if settings.samples.retrieved_by == "logged":
         lakehouse, n_users = Lakehouse(settings.lakehouse_root), len(users.ids)

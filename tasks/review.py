@@ -22,6 +22,8 @@ SHOWN_METRICS = (
     "inc_minus_r_u",
     "filtered_inc_minus_sup",
     "exposure_hit",
+    "candidate_recall",
+    "mean_candidates",
     "marginal_hits",
 )
 
@@ -91,7 +93,7 @@ def _day_sections(record: DayRecord) -> list[str]:
         "Challenger against champion": _champion_table(record),
         "Hit@K, with 95% intervals": _hit_rate_table(record),
         "Where it comes from": _table(("", ""), origin),
-        "What the towers add": _other_metrics_table(record),
+        "What the models add": _other_metrics_table(record),
     }
     return sections + [f"### {title}\n\n{table}" for title, table in tables.items() if table]
 

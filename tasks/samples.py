@@ -1,5 +1,5 @@
 """
-Sample tasks: the day's requests -> target groups (RTG, ITG, ETG) -> IncRec samples.
+Sample tasks: the day's requests -> target groups (RTG, ITG, ETG) -> IncRec samples; its clicks -> PI2I's.
 
 R_u, what the existing channels returned for a request, comes from ``tasks/retrieved.py``.
 """
@@ -14,6 +14,7 @@ from lakehouse import tables
 from lakehouse.sql import run_sql
 from lakehouse.store import Lakehouse
 from tasks.days import ONE_DAY, ingested
+from tasks.pi2i_samples import PI2ISampleReport, construct_pi2i_samples
 from tasks.retrieved import retrieved_for_requests
 from tasks.settings import Settings
 from tasks.spark import spark_session
@@ -25,7 +26,8 @@ class SampleReport:
     What ``construct_samples`` wrote.
 
     ``n_requests`` have a target group; ``n_without_retrieval`` more have none, since no logged retrieval
-    answers them. ``is_warming_up``: no channel existed yet to be incremental to.
+    answers them. ``is_warming_up``: no channel existed yet to be incremental to. ``pi2i`` is
+    None where it is off.
     """
 
     n_requests: int
@@ -36,11 +38,13 @@ class SampleReport:
     n_itg: int
     n_etg: int
     is_warming_up: bool
+    pi2i: PI2ISampleReport | None
 
 
 def construct_samples(day: date, settings: Settings) -> SampleReport:
     """
-    Replace ``target_group`` and ``increc_sample`` of ``day``, from the i2i table of the day before only.
+    Replace ``target_group``, ``increc_sample`` and ``pi2i_sample`` of ``day``, from the i2i table of the day
+    before only; the last where PI2I is on.
 
     With an empty i2i table of the day before (a source's first day without a warm start) every target
     would count as incremental, so the day gets target groups but no samples.
@@ -82,7 +86,10 @@ def construct_samples(day: date, settings: Settings) -> SampleReport:
         group: pc.sum(pc.list_value_length(samples[f"{group}_item_ids"])).as_py() or 0
         for group in ("rtg", "itg", "etg")
     }
-    return SampleReport(n_requests, n_without, retrieved.by, n_samples, *n_targets.values(), is_warming_up)
+    pi2i = construct_pi2i_samples(day, settings.pi2i, settings) if settings.pi2i else None
+    return SampleReport(
+        n_requests, n_without, retrieved.by, n_samples, *n_targets.values(), is_warming_up, pi2i
+    )
 
 
 def _read_requests(lakehouse: Lakehouse, day: date, primary_scenario: str, settings: Settings) -> pa.Table:

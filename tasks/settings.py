@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from lakehouse.sources import SourceConfig
 from models.increc.config import IncRecConfig, Variant
+from models.pi2i.config import PI2IConfig
 from models.swing import SwingConfig
 from tasks.alerts_config import AlertsConfig
 from tasks.retention_config import RetentionConfig
@@ -29,8 +30,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 Quota = Annotated[int, Field(ge=1, le=10_000)]
 
 BASE = "base"
+PI2I = "pi2i"
 ITEM_CHANNELS = ("swing", "popularity")
-RESERVED = {*ITEM_CHANNELS, "swing_filled", "merged", "release"}
+RESERVED = {*ITEM_CHANNELS, PI2I, "swing_filled", "merged", "release"}
 VARIANTS = get_args(Variant)
 METHOD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 PREFIX = "TRIBUTARY_"
@@ -114,6 +116,7 @@ class Settings(BaseSettings):
     swing: SwingConfig = Field(default_factory=SwingConfig, description="The Swing index.")
     samples: SamplesConfig = Field(default_factory=SamplesConfig, description="IncRec samples.")
     methods: dict[str, IncRecConfig] = Field(description="The trained methods by name; base is TB-Online.")
+    pi2i: PI2IConfig | None = Field(None, description="PI2I's scorer of what Swing reaches; unset: off.")
     channels: dict[str, Quota] = Field(description="Served channels and their quota in the merged list.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="What is measured.")
 
@@ -169,8 +172,10 @@ class Settings(BaseSettings):
         base = self.methods.get(BASE)
         if base is None or base.variant != "TB-Online":
             raise ValueError(f"methods.{BASE} must be there with variant TB-Online: Base@K and Sup@K are its")
-        known = [*ITEM_CHANNELS, *self.methods]
+        known = [*ITEM_CHANNELS, *self.trained_methods]
         for channel in self.channels:
+            if channel == PI2I and self.pi2i is None:
+                raise ValueError("channels.pi2i needs PI2I's scorer: add the section [pi2i], or take it out")
             if channel not in known:
                 raise ValueError(f"channels.{channel} is no method; known: {', '.join(known)}")
         for method in self.methods:
@@ -195,6 +200,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment win over what the settings file gives."""
         return env_settings, init_settings
+
+    @property
+    def trained_methods(self) -> tuple[str, ...]:
+        """Names of what is trained each day: the methods, then PI2I's scorer where it is on."""
+        return (*self.methods, *([PI2I] if self.pi2i else []))
 
     @property
     def staged_root(self) -> Path:

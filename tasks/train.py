@@ -4,6 +4,7 @@ Training tasks: the samples of the window that ends the day before -> one checkp
 A model of day D has seen no behaviour of D, so D can evaluate it.
 """
 
+import json
 from dataclasses import dataclass
 from datetime import date
 
@@ -15,11 +16,15 @@ from lakehouse.store import Lakehouse
 from models.increc.model import TrainedModel
 from models.increc.ranks import ALONE, Ranks
 from models.increc.training import train as train_towers
+from models.pi2i.model import TrainedScorer
+from models.pi2i.training import train as train_scorer
 from tasks.checkpoints import read_files, write_files
 from tasks.days import ONE_DAY, ingested, source_first_day, window
-from tasks.settings import Settings
+from tasks.settings import PI2I, Settings
 from tasks.spark import spark_session
 from tasks.training_state import TrainingState
+
+SCORER, REPORT = "scorer.safetensors", "report.json"
 
 
 class UnknownMethod(LookupError):
@@ -48,12 +53,21 @@ def train(day: date, method: str, settings: Settings, ranks: Ranks = ALONE) -> T
     A run that was killed goes on after its last whole epoch when it is started again. Of several processes
     that train together (``tasks.train_distributed``) the first one writes.
 
+    PI2I's scorer is trained by ``tasks.train_pi2i``.
+
     Raises:
-        UnknownMethod: the settings name no such method.
+        UnknownMethod: the settings name no such method, or several processes are to train PI2I.
         MissingPartition: a day of the window has no samples, or the checkpoint to carry on from is absent.
     """
-    if method not in settings.methods:
-        raise UnknownMethod(f"no method {method!r} in the settings; known: {', '.join(settings.methods)}")
+    if method not in settings.trained_methods:
+        known = ", ".join(settings.trained_methods)
+        raise UnknownMethod(f"no method {method!r} in the settings; known: {known}")
+    if method == PI2I:
+        if ranks.n > 1:
+            raise UnknownMethod(
+                f"{PI2I} trains in one process; known to torchrun: {', '.join(settings.methods)}"
+            )
+        return _train_pi2i(day, settings)
     lakehouse = Lakehouse(settings.lakehouse_root)
     config = settings.methods[method]
     days = training_days(lakehouse, day, settings)
@@ -76,7 +90,7 @@ def train(day: date, method: str, settings: Settings, ranks: Ranks = ALONE) -> T
         ranks=ranks,
     )
     if ranks.rank == 0:
-        files = {**model.to_files(), "report.json": report.to_json()}
+        files = {**model.to_files(), REPORT: report.to_json()}
         write_files(lakehouse, day, method, files)
         state.forget()
     return TrainReport(
@@ -88,15 +102,38 @@ def train(day: date, method: str, settings: Settings, ranks: Ranks = ALONE) -> T
     )
 
 
+def _train_pi2i(day: date, settings: Settings) -> TrainReport:
+    """Train PI2I's scorer, from scratch, on the window; a run that was killed starts again."""
+    lakehouse = Lakehouse(settings.lakehouse_root)
+    if is_warming_up(lakehouse, day, settings):
+        return TrainReport(PI2I, 0, 0.0, None, is_warming_up=True)
+    scorer, report = train_scorer(
+        lakehouse.read_days(tables.PI2I_SAMPLE, training_days(lakehouse, day, settings)),
+        read_items(lakehouse, day - ONE_DAY, settings),
+        lakehouse.read(tables.USER_SNAPSHOT, day - ONE_DAY),
+        settings.pi2i,
+        device=settings.device,
+    )
+    write_files(lakehouse, day, PI2I, {SCORER: scorer.to_bytes(), REPORT: report.to_json()})
+    return TrainReport(PI2I, report.n_samples, report.seconds, report.epoch_losses[-1], is_warming_up=False)
+
+
 def training_days(lakehouse: Lakehouse, day: date, settings: Settings) -> list[date]:
     """List the days whose samples a model of ``day`` may learn from: the window that ends the day before."""
     return window(day - ONE_DAY, settings.window_days, source_first_day(ingested(lakehouse, day)))
 
 
 def is_warming_up(lakehouse: Lakehouse, day: date, settings: Settings) -> bool:
-    """Tell whether the window before ``day`` has no samples yet. Raises MissingPartition as ``train``."""
+    """
+    Tell whether a method has no samples yet in the window before ``day``: then none is trained.
+
+    Raises:
+        MissingPartition: a day of the window has no samples.
+    """
     days = training_days(lakehouse, day, settings)
-    return not any(lakehouse.require(tables.INCREC_SAMPLE, learned).n_rows for learned in days)
+    needed = [tables.INCREC_SAMPLE, *([tables.PI2I_SAMPLE] if settings.pi2i else [])]
+    n_rows = [sum(lakehouse.require(table, learned).n_rows for learned in days) for table in needed]
+    return 0 in n_rows
 
 
 def read_checkpoint(lakehouse: Lakehouse, day: date, method: str) -> TrainedModel:
@@ -106,12 +143,18 @@ def read_checkpoint(lakehouse: Lakehouse, day: date, method: str) -> TrainedMode
     Raises:
         MissingPartition: there is none.
     """
-    return TrainedModel.from_files(read_checkpoint_files(lakehouse, day, method))
+    return TrainedModel.from_files(read_files(lakehouse, day, method))
 
 
-def read_checkpoint_files(lakehouse: Lakehouse, day: date, method: str) -> dict[str, bytes]:
-    """Read the files of a checkpoint by name. Raises MissingPartition where there is none."""
-    return read_files(lakehouse, day, method)
+def read_scorer(lakehouse: Lakehouse, day: date) -> TrainedScorer:
+    """Load PI2I's scorer that ``train`` wrote for ``day``. Raises MissingPartition where there is none."""
+    return TrainedScorer.from_bytes(read_files(lakehouse, day, PI2I)[SCORER])
+
+
+def read_losses(lakehouse: Lakehouse, day: date, method: str) -> dict[str, list[float]]:
+    """Read each loss term's mean by epoch. Raises MissingPartition where the method has no checkpoint."""
+    losses = json.loads(read_files(lakehouse, day, method)[REPORT])["epoch_losses"]
+    return losses if isinstance(losses, dict) else {"total": losses}
 
 
 def read_items(lakehouse: Lakehouse, day: date, settings: Settings) -> pa.Table:

@@ -1,5 +1,5 @@
 -- grain: one request, with the user's history strictly before it: the day before's plus the day's clicks
--- inputs: request (sql/marts/request.sql), user_history (the day before), click (the day)
+-- inputs: request (sql/marts/request.sql or new_item_click.sql), user_history (the day before), click (the day)
 -- parameters: $day, $yesterday, $history_length
 
 with
@@ -72,10 +72,7 @@ listed as (
 )
 
 select
-    request.request_id,
-    request.user_id,
-    request.event_time,
-    request.exposed_item_ids,
+    request.*,
     coalesce(listed.history_item_ids, []::bigint[]) as history_item_ids,
     coalesce(listed.history_event_times, []::timestamp[]) as history_event_times,
     coalesce(listed.history_scenarios, []::varchar[]) as history_scenarios

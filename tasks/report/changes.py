@@ -9,7 +9,7 @@ from tasks.records import ChampionStatus, DayRecord
 from tasks.report.facts import Change, Changes
 from tasks.tracking import LoggedOrigin
 
-SAMPLES = "increc_sample/"
+SAMPLES = ("increc_sample", "pi2i_sample")
 
 
 def made_with(settings: Mapping[str, Any], gates: str) -> dict[str, Any]:
@@ -31,7 +31,11 @@ def changes_since(champion: ChampionStatus, origin: LoggedOrigin, record: DayRec
         gates=differing(kept["gates"], record.made_with["gates"]) if kept else None,
         window=Change("learned from", _span(theirs), _span(ours)),
         n_common_days=len(common),
-        changed_samples=tuple(day for day in common if ours[day] != theirs[day]),
+        changed_samples=tuple(
+            day
+            for day in common
+            if any(ours[day].get(table, digest) != digest for table, digest in theirs[day].items())
+        ),
     )
 
 
@@ -53,13 +57,17 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield prefix + name, value if isinstance(value, str) else json.dumps(value)
 
 
-def _samples(digests: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name.removeprefix(SAMPLES): digest for name, digest in digests.items() if name.startswith(SAMPLES)
-    }
+def _samples(digests: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Give the digests of the sample tables by day, then by table."""
+    by_day: dict[str, dict[str, str]] = {}
+    for name, digest in digests.items():
+        table, _, day = name.partition("/")
+        if table in SAMPLES:
+            by_day.setdefault(day, {})[table] = digest
+    return by_day
 
 
-def _span(days: Mapping[str, str]) -> str | None:
+def _span(days: Mapping[str, object]) -> str | None:
     if not days:
         return None
     return f"{min(days)} .. {max(days)} ({len(days)} {'day' if len(days) == 1 else 'days'})"

@@ -52,6 +52,7 @@ def contents() -> ReleaseContents:
         item_index=pa.table([[10, 11], [1, 2], [DAY, DAY]], schema=tables.ITEM_INDEX.schema),
         items=pa.table({"item_id": [10, 11, 12], "item_index": [1, 2, 3], "price": [0.5, None, 1.0]}),
         user_history=pa.table([[0], [[10]], [[0]], [["home"]]], schema=tables.USER_HISTORY.schema),
+        user_profile=pa.table([[0], [["age=20"]]], schema=tables.USER_SNAPSHOT.schema),
         popular_item_ids=np.array([12, 10]),
         quotas={"swing": 50, "base": 100},
         served_from=datetime(2022, 5, 3, 16),
@@ -83,6 +84,42 @@ def test_release_gives_back_what_was_written(folder: Path) -> None:
     for name in ("item_ids", "item_embeddings", "user_ids", "user_embeddings"):
         assert np.array_equal(getattr(tower, name), getattr(given.towers["base"], name))
     assert release.candidates("merged").item_ids.tolist() == [[10, 11], [12, -1], [13, 14]]
+
+
+def scorer(config: str = "a") -> bytes:
+    return save({"weight": np.arange(3, dtype=np.float32)}, metadata={"pi2i": config})
+
+
+def test_a_release_carries_the_scorer_and_the_profiles_that_it_needs(tmp_path: Path) -> None:
+    quotas = {"swing": 50, "base": 100, "pi2i": 50}
+    write_release(tmp_path / "release", replace(contents(), scorer=scorer(), quotas=quotas), **FACTS)
+    release = open_release(tmp_path / "release")
+    assert (release.has_scorer, release.scorer) == (True, scorer())
+    assert "pi2i/scorer.safetensors" in verify_release(tmp_path / "release").files
+    assert release.towers == ("base",)
+    assert release.user_profile.to_pylist() == [{"user_id": 0, "profile": ["age=20"]}]
+
+
+def test_the_release_digest_covers_the_scorer_and_its_configuration(tmp_path: Path) -> None:
+    digests = {
+        write_release(tmp_path / "release", replace(contents(), scorer=each), **FACTS).digest
+        for each in (None, scorer(), scorer("b"), scorer())
+    }
+    assert len(digests) == 3
+
+
+def test_a_release_without_a_scorer_says_so(folder: Path) -> None:
+    assert not open_release(folder).has_scorer
+    with pytest.raises(LookupError, match=r"of 2022-05-03 has no PI2I scorer: publish one that was built"):
+        open_release(folder).scorer  # noqa: B018
+
+
+def test_a_release_from_before_the_profiles_says_so(folder: Path) -> None:
+    release = open_release(folder)
+    files = {name: entry for name, entry in release.manifest.files.items() if name != "user_profile.parquet"}
+    older = replace(release, manifest=replace(release.manifest, files=files))
+    with pytest.raises(LookupError, match="has no user profiles: publish a newer one"):
+        older.user_profile  # noqa: B018
 
 
 def test_arrays_are_memory_mapped_and_read_only(folder: Path) -> None:

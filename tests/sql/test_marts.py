@@ -205,6 +205,39 @@ def test_request_history_sees_only_what_was_strictly_before(two_requests):
     assert found["history_scenarios"].to_pylist() == [["", "home"], ["home", "search", "search"]]
 
 
+def new_item_clicks(history, clicks):
+    return run_sql(
+        "marts/new_item_click",
+        {"user_history": rows(USER_HISTORY, *history, ds=EVE), "click": rows(CLICK, *clicks)},
+        {"day": DAY, "yesterday": EVE},
+    )
+
+
+def test_a_click_counts_at_its_first_time_and_not_on_an_item_of_the_history():
+    found = new_item_clicks(
+        [(1, [5, 6], [at(1, day=3), at(2, day=3)], ["", "home"])],
+        [
+            (1, 5, "home", at(9)),
+            (1, 7, "search", at(9, 2)),
+            (1, 7, "home", at(9, 1)),
+            (1, 8, "home", at(9)),
+            (2, 5, "home", at(10)),
+        ],
+    )
+    assert found.to_pylist() == [
+        {"request_id": 1, "user_id": 1, "event_time": at(9), "item_id": 8},
+        {"request_id": 2, "user_id": 1, "event_time": at(9, 1), "item_id": 7},
+        {"request_id": 3, "user_id": 2, "event_time": at(10), "item_id": 5},
+    ]
+
+
+def test_the_history_of_a_click_has_the_clicks_of_the_day_strictly_before():
+    clicks = [(1, 7, "home", at(9)), (1, 8, "home", at(9)), (1, 9, "search", at(10))]
+    found = request_histories(new_item_clicks([], clicks), [], clicks)
+    assert found["item_id"].to_pylist() == [7, 8, 9]
+    assert found["history_item_ids"].to_pylist() == [[], [], [7, 8]]
+
+
 def test_user_without_history_has_an_empty_one(two_requests):
     found = request_histories(two_requests, [], [])
     for column in ("history_item_ids", "history_event_times", "history_scenarios"):

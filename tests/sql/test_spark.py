@@ -68,6 +68,16 @@ def request_histories() -> Case:
     return given, {"day": DAY, "yesterday": EVE, "history_length": 4}
 
 
+def new_item_clicks() -> Case:
+    return {"user_history": histories(), "click": clicks()}, {"day": DAY, "yesterday": EVE}
+
+
+def click_histories() -> Case:
+    given, parameters = new_item_clicks()
+    found = run_sql("marts/new_item_click", given, parameters)
+    return {"request": found, **given}, {**parameters, "history_length": 4}
+
+
 def targets() -> Case:
     rows = run_sql("marts/request_history", *request_histories())
     generator = np.random.default_rng(4)
@@ -216,6 +226,7 @@ CASES: dict[str, list[Callable[[], Case]]] = {
     "marts/increc_sample": [lambda: ({"target_group": target_groups()}, {"day": DAY})],
     "marts/indexed_item": [lambda: ({"item_index": indexed(40), "item": items()}, {"day": DAY})],
     "marts/input_share": [lambda: ({"exposure": repeated(), "item": priced()}, {})],
+    "marts/new_item_click": [new_item_clicks],
     "marts/profile_share": [lambda: ({"exposure": repeated(), "user": users()}, {})],
     "marts/item_index": [lambda: index_of(20), lambda: index_of(0)],
     "marts/item_statistic": [
@@ -226,7 +237,7 @@ CASES: dict[str, list[Callable[[], Case]]] = {
     ],
     "marts/logged_retrieval": [logged_retrievals],
     "marts/request": [lambda: requests(True), lambda: requests(False)],
-    "marts/request_history": [request_histories],
+    "marts/request_history": [request_histories, click_histories],
     "marts/target_group": [targets],
     "marts/user_history": [
         lambda: ({"window_click": run_sql("marts/window_click", *window_clicks())}, {"history_length": 6})

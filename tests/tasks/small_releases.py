@@ -46,6 +46,9 @@ def small_contents(seed: int = 0, **changes: object) -> ReleaseContents:
             [USERS, histories, [[datetime(2022, 5, 3)] * 3] * 5, [["home"] * 3] * 5],
             schema=tables.USER_HISTORY.schema,
         ),
+        "user_profile": pa.table(
+            [USERS, [["age=20"], [], ["age=30"], [], []]], schema=tables.USER_SNAPSHOT.schema
+        ),
         "popular_item_ids": ITEMS[::-1],
         "quotas": {"swing": 5},
         "candidates": {"merged": CandidateLists(USERS, merged, np.ones((5, 5), np.float32))},

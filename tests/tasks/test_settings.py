@@ -62,6 +62,9 @@ def test_settings_cannot_be_changed_by_accident(settings_file):
         (MINIMAL + '[methods."a/b"]\n', r"methods\.a/b: a name has letters"),
         ("[evaluation]\nks = [100, 50]\n" + MINIMAL, "must be ascending"),
         ("[source]\npreset = 'netflix'\n" + MINIMAL, r"source\.preset: Input should be 'synthetic'"),
+        (MINIMAL + "pi2i = 5\n", r"channels\.pi2i needs PI2I's scorer: add the section \[pi2i\]"),
+        (MINIMAL + "[pi2i]\nsampling = 'half'\n", r"pi2i\.sampling: Input should be 'default'"),
+        (MINIMAL + "[methods.pi2i]\n", r"methods\.pi2i is the name of a built-in row"),
         ("this is no toml", "cannot read the settings file"),
     ],
 )
@@ -70,6 +73,15 @@ def test_a_mistake_names_the_setting(settings_file, text, message):
     with pytest.raises(BadSettings, match=message) as error:
         load_settings()
     assert "\n" not in str(error.value)
+
+
+def test_pi2i_is_trained_where_its_section_is_there(settings_file):
+    settings_file(MINIMAL)
+    assert load_settings().trained_methods == ("base",)
+    settings_file(MINIMAL + "pi2i = 50\n[pi2i]\nepochs = 3\n")
+    settings = load_settings()
+    assert settings.trained_methods == ("base", "pi2i")
+    assert settings.pi2i.epochs == 3
 
 
 def test_a_missing_file_is_named(monkeypatch, tmp_path):
