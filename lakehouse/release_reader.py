@@ -19,6 +19,7 @@ CONFIG = "config.json"
 INDEX = "index.faiss"
 PI2I = "pi2i"
 SCORER = "scorer.safetensors"
+WITH_PI2I = "publish one that was built with the section [pi2i] in the settings"
 CANDIDATES = "candidates"
 
 
@@ -134,9 +135,19 @@ class Release:
         Raises:
             LookupError: the release has none.
         """
-        remedy = "publish one that was built with the section [pi2i] in the settings"
-        self._require_file(f"{PI2I}/{SCORER}", "PI2I scorer", remedy)
+        self._require_file(f"{PI2I}/{SCORER}", "PI2I scorer", WITH_PI2I)
         return (self.folder / PI2I / SCORER).read_bytes()
+
+    @cached_property
+    def item_statistics(self) -> pa.Table:
+        """
+        What PI2I's scorer sees of items, as of the end of the release's day: ``item_id`` and counts.
+
+        Raises:
+            LookupError: the release has no scorer.
+        """
+        self._require_file("item_statistics.parquet", "item statistics", WITH_PI2I)
+        return pq.read_table(self.folder / "item_statistics.parquet")
 
     @property
     def has_scorer(self) -> bool:

@@ -10,6 +10,7 @@ candidates.
     items.parquet                       the available items, with item_index and side features
     user_history.parquet                columns of the table user_history
     user_profile.parquet                user_id and profile of every user
+    item_statistics.parquet             what PI2I's scorer sees of items: item_id and counts, beside a scorer
     popular_item_ids.npy                int64 [p], most popular first
     pi2i/scorer.safetensors             PI2I's scorer of what the i2i table reaches, where it is trained
     <channel>/model.safetensors         tower weights
@@ -23,8 +24,9 @@ candidates.
     candidates/<list>/item_ids.npy      int64 [n, K], best first, padded at the end with -1
     candidates/<list>/scores.npy        float32 [n, K]
 
-PI2I answers from the scorer, the i2i table (its targets among ``items``, whose prices count), histories and
-profiles alone; a nearline worker reads these, and the popular items for users whose history reaches nothing.
+PI2I answers from the scorer, the i2i table (its targets among ``items``, whose prices count), the item
+statistics, histories and profiles alone; a nearline worker reads these, and the popular items for users whose
+history reaches nothing.
 """
 
 import os
@@ -114,7 +116,8 @@ class ReleaseContents:
     served channel, ``towers`` those with embeddings; ``candidates`` are the lists that publishing loads
     into the online store, e.g. ``merged``. Swing reaches from a history's last ``n_triggers`` items.
     ``served_from`` is the time (UTC) that time gaps of the histories were counted to, None where unknown.
-    ``scorer`` is PI2I's, a safetensors file; it may be there without a quota, for nearline answers alone.
+    ``scorer`` is PI2I's, a safetensors file, with ``item_statistics`` beside it; they may be there without a
+    quota, for nearline answers alone.
     """
 
     i2i_table: pa.Table
@@ -128,6 +131,7 @@ class ReleaseContents:
     served_from: datetime | None = None
     towers: Mapping[str, TowerContents] = field(default_factory=dict)
     scorer: bytes | None = None
+    item_statistics: pa.Table | None = None
     candidates: Mapping[str, CandidateLists] = field(default_factory=dict)
 
 
@@ -203,6 +207,8 @@ def _check(contents: ReleaseContents) -> None:
             )
     if PI2I in contents.towers:
         raise BadRelease(f"{PI2I!r} cannot name a tower channel: it is the scorer's")
+    if (contents.scorer is None) != (contents.item_statistics is None):
+        raise BadRelease("a scorer and item_statistics come together, but only one of them is given")
     if PI2I in contents.quotas and contents.scorer is None:
         raise BadRelease(f"channel {PI2I!r} has a quota but no scorer, so nothing would answer for it")
     for name in contents.towers.keys() - contents.quotas.keys():
@@ -224,9 +230,11 @@ def _check(contents: ReleaseContents) -> None:
 
 def _write_files(folder: Path, contents: ReleaseContents) -> dict[str, FileEntry]:
     files = {}
-    for name in ("i2i_table", "item_index", "items", "user_history", "user_profile"):
+    for name in ("i2i_table", "item_index", "items", "user_history", "user_profile", "item_statistics"):
         path = f"{name}.parquet"
         rows = getattr(contents, name)
+        if rows is None:
+            continue
         pq.write_table(rows, folder / path, compression="zstd")
         files[path] = file_entry(folder / path, digest_rows(rows))
     arrays = {"popular_item_ids.npy": (contents.popular_item_ids, np.int64)}

@@ -234,6 +234,7 @@ PI2I_SAMPLE = Table(
         Column("n_hard", pa.int32(), "hard negatives: targets of a trigger that reaches the positive"),
         Column("trigger_masks", pa.list_(pa.uint64()), "two words an item: the triggers that reach it"),
         Column("cross", FIGURES, "cross features of each item, one item after the other"),
+        Column("statistics", FIGURES, "statistics of each item as of the day before, likewise"),
         Column("log_q", FIGURES, "log of the chance that sampling draws the item, aligned with item_ids"),
     ),
     key=("user_id", "item_id"),

@@ -27,7 +27,7 @@ from models.popularity import retrieve_popular
 from models.ragged import join_lists
 from models.search import exact_top_k
 from tasks.days import ONE_DAY, ingested, start_of
-from tasks.popular import read_popular
+from tasks.popular import read_item_statistics, read_popular
 from tasks.settings import PI2I, Settings
 from tasks.train import read_checkpoint, read_items, read_scorer
 
@@ -42,12 +42,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What can be retrieved as of the end of ``day``: available items, the i2i table, popularity."""
+    """
+    What can be retrieved as of the end of ``day``: available items, the i2i table, popularity.
+
+    ``item_statistics`` is what PI2I's scorer sees of items, None where none is trained.
+    """
 
     day: date
     items: pa.Table
     i2i_table: pa.Table
     popular: np.ndarray
+    item_statistics: pa.Table | None = None
 
     @property
     def item_ids(self) -> np.ndarray:
@@ -57,7 +62,9 @@ class Catalogue:
     @cached_property
     def trigger_index(self) -> TriggerIndex:
         """The i2i table as PI2I reads it, its targets restricted to the available items."""
-        return trigger_index(self.i2i_table, allowed_item_ids=self.item_ids)
+        return trigger_index(
+            self.i2i_table, allowed_item_ids=self.item_ids, item_statistics=self.item_statistics
+        )
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,13 @@ def read_catalogue(lakehouse: Lakehouse, day: date, settings: Settings) -> Catal
     items = read_items(lakehouse, day, settings).filter(pc.field("is_available"))
     available = items["item_id"].to_numpy()
     popular = read_popular(lakehouse, day, settings)
-    return Catalogue(day, items, lakehouse.read(tables.I2I_TABLE, day), popular[np.isin(popular, available)])
+    return Catalogue(
+        day,
+        items,
+        lakehouse.read(tables.I2I_TABLE, day),
+        popular[np.isin(popular, available)],
+        read_item_statistics(lakehouse, day, settings) if settings.pi2i else None,
+    )
 
 
 def with_profiles(lakehouse: Lakehouse, day: date, rows: pa.Table, prefix: str = "") -> Users:
@@ -177,9 +190,7 @@ def retrieve_channels(
 def restrict_to_known(catalogue: Catalogue, model: Model) -> Catalogue:
     """Leave out the items that a model never learned: for an older model they count as misses."""
     is_known = np.isin(catalogue.item_ids, model.known_item_ids)
-    return Catalogue(
-        catalogue.day, catalogue.items.filter(pa.array(is_known)), catalogue.i2i_table, catalogue.popular
-    )
+    return replace(catalogue, items=catalogue.items.filter(pa.array(is_known)))
 
 
 def merge(lists: dict[str, np.ndarray], quotas: dict[str, int]) -> np.ndarray:

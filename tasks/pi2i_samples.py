@@ -1,8 +1,8 @@
 """
 PI2I's sample task: the day's clicks on new items -> trigger-target samples (Algorithm 1).
 
-A click's history is the day before's with the user's clicks of the day strictly before it. The i2i table is
-the day before's: one that saw the click would leak it.
+A click's history is the day before's with the user's clicks of the day strictly before it. The i2i table and
+the item statistics are the day before's: those that saw the click would leak it.
 """
 
 import json
@@ -21,6 +21,7 @@ from models.pi2i.prices import log_prices
 from models.pi2i.sampling import draw_samples
 from models.pi2i.trigger_index import trigger_index
 from tasks.days import ONE_DAY
+from tasks.popular import read_item_statistics
 from tasks.settings import PI2I, Settings
 from tasks.spark import spark_session
 
@@ -50,30 +51,37 @@ def construct_pi2i_samples(day: date, config: PI2IConfig, settings: Settings) ->
     Replace ``pi2i_sample`` of ``day`` and ``metric/ds=<day>/step=construct_samples``.
 
     Raises:
-        MissingPartition: the day before has no i2i table or histories, or the day no clicks.
+        MissingPartition: the day before has no i2i table or histories, or the day or one of the window before
+            it has no clicks.
     """
     lakehouse = Lakehouse(settings.lakehouse_root)
+    rows, report = draw_day(lakehouse, day, config, settings)
+    meta = {"report": json.dumps(asdict(report))}
+    lakehouse.replace(tables.PI2I_SAMPLE, day, rows, meta=meta)
+    lakehouse.replace(tables.METRIC, day, _figures(report), part=STEP)
+    return report
+
+
+def draw_day(
+    lakehouse: Lakehouse, day: date, config: PI2IConfig, settings: Settings
+) -> tuple[pa.Table, PI2ISampleReport]:
+    """Draw the rows of ``pi2i_sample`` of ``day``; writes nothing. Raises as ``construct_pi2i_samples``."""
     clicks = _read_clicks(lakehouse, day, settings)
-    drawn, report = draw_samples(
-        clicks,
-        trigger_index(lakehouse.read(tables.I2I_TABLE, day - ONE_DAY)),
-        config,
-        seed=seed_of(config.seed, day),
-        log_prices=_read_log_prices(lakehouse, day - ONE_DAY),
+    index = trigger_index(
+        lakehouse.read(tables.I2I_TABLE, day - ONE_DAY),
+        item_statistics=read_item_statistics(lakehouse, day - ONE_DAY, settings),
     )
-    rows = drawn.append_column("item_id", pc.list_element(drawn["item_ids"], 0))
-    found = PI2ISampleReport(
+    prices = _read_log_prices(lakehouse, day - ONE_DAY)
+    rows, report = draw_samples(clicks, index, config, seed=seed_of(config.seed, day), log_prices=prices)
+    n_without_history = pc.sum(pc.equal(pc.list_value_length(clicks["history_item_ids"]), 0)).as_py() or 0
+    return rows.append_column("item_id", pc.list_element(rows["item_ids"], 0)), PI2ISampleReport(
         report.n_clicks,
-        pc.sum(pc.equal(pc.list_value_length(clicks["history_item_ids"]), 0)).as_py() or 0,
+        n_without_history,
         report.n_samples,
         report.dropped_share,
         report.n_hard,
         report.n_easy,
     )
-    meta = {"report": json.dumps(asdict(found))}
-    lakehouse.replace(tables.PI2I_SAMPLE, day, rows, meta=meta)
-    lakehouse.replace(tables.METRIC, day, _figures(found), part=STEP)
-    return found
 
 
 def seed_of(seed: int, day: date) -> int:

@@ -187,7 +187,11 @@ class Retrieval(PythonModel):
     def trigger_index(self) -> TriggerIndex:
         """The release's i2i table as PI2I reads it, its targets restricted to what may be recommended."""
         available = self.release.items["item_id"].to_numpy()
-        return trigger_index(self.release.i2i_table, allowed_item_ids=available)
+        return trigger_index(
+            self.release.i2i_table,
+            allowed_item_ids=available,
+            item_statistics=self.release.item_statistics,
+        )
 
 
 def _is_absent(value: object) -> bool:

@@ -108,6 +108,7 @@ def build_release(day: date, settings: Settings) -> ReleaseReport:
         served_from=users.now,
         towers=towers,
         scorer=models[PI2I].to_bytes() if settings.pi2i else None,
+        item_statistics=catalogue.item_statistics,
         candidates={MERGED: merged},
     )
     folder = settings.staged_root / day.isoformat()

@@ -249,7 +249,13 @@ def _lent(version: str, catalogue: Catalogue, users: Users, settings: Settings) 
     release = _lender(tracking.download_release(version, settings.local_root, settings))
     own = release.release
     is_available = np.isin(own.popular_item_ids, catalogue.item_ids)
-    catalogue = Catalogue(catalogue.day, catalogue.items, own.i2i_table, own.popular_item_ids[is_available])
+    catalogue = Catalogue(
+        catalogue.day,
+        catalogue.items,
+        own.i2i_table,
+        own.popular_item_ids[is_available],
+        own.item_statistics if own.has_scorer else None,
+    )
     changes = {"retrieved_by": "simulated", "n_triggers": own.manifest.n_triggers}
     lent = settings.model_copy(update={"samples": settings.samples.model_copy(update=changes)})
     lists = []

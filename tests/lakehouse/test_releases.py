@@ -90,19 +90,25 @@ def scorer(config: str = "a") -> bytes:
     return save({"weight": np.arange(3, dtype=np.float32)}, metadata={"pi2i": config})
 
 
+def scored(scorer: bytes | None) -> dict:
+    statistics = pa.table({"item_id": [10], "n_clicks_day": [3]})
+    return {"scorer": scorer, "item_statistics": None if scorer is None else statistics}
+
+
 def test_a_release_carries_the_scorer_and_the_profiles_that_it_needs(tmp_path: Path) -> None:
     quotas = {"swing": 50, "base": 100, "pi2i": 50}
-    write_release(tmp_path / "release", replace(contents(), scorer=scorer(), quotas=quotas), **FACTS)
+    write_release(tmp_path / "release", replace(contents(), **scored(scorer()), quotas=quotas), **FACTS)
     release = open_release(tmp_path / "release")
     assert (release.has_scorer, release.scorer) == (True, scorer())
     assert "pi2i/scorer.safetensors" in verify_release(tmp_path / "release").files
     assert release.towers == ("base",)
+    assert release.item_statistics.to_pylist() == [{"item_id": 10, "n_clicks_day": 3}]
     assert release.user_profile.to_pylist() == [{"user_id": 0, "profile": ["age=20"]}]
 
 
 def test_the_release_digest_covers_the_scorer_and_its_configuration(tmp_path: Path) -> None:
     digests = {
-        write_release(tmp_path / "release", replace(contents(), scorer=each), **FACTS).digest
+        write_release(tmp_path / "release", replace(contents(), **scored(each)), **FACTS).digest
         for each in (None, scorer(), scorer("b"), scorer())
     }
     assert len(digests) == 3
@@ -234,6 +240,14 @@ def test_parts_that_do_not_fit_are_refused_and_leave_nothing(tmp_path: Path) -> 
         "base/config.json cannot be read": {"towers": {"base": replace(tower, config=b"{")}},
         "has no quota": {"quotas": {"swing": 50}},
         "'../x' cannot name": {"quotas": {"../x": 1, "base": 1}},
+        "'pi2i' has a quota but no scorer": {"quotas": {**given.quotas, "pi2i": 5}},
+        "come together, but only one": {"scorer": scorer()},
+        "pi2i/scorer.safetensors cannot be read": scored(b"pickle"),
+        "'pi2i' cannot name a tower": {
+            "towers": {"pi2i": tower},
+            "quotas": {"pi2i": 1},
+            **scored(scorer()),
+        },
         "candidates merged": {
             "candidates": {"merged": replace(given.candidates["merged"], user_ids=np.arange(9))}
         },

@@ -20,6 +20,7 @@ from tasks.days import ONE_DAY
 from tasks.evaluate import evaluate, read_behaviour
 from tasks.gates import PASSED, WARMING_UP, check_gates
 from tasks.pi2i_samples import construct_pi2i_samples, seed_of
+from tasks.popular import read_item_statistics
 from tasks.prepare import list_missing_days
 from tasks.release import build_release
 from tasks.settings import Settings
@@ -181,7 +182,7 @@ def test_users_are_scored_block_by_block_alike(settings: Settings, lakehouse: La
     users = read_behaviour(lakehouse, DAY, catalogue, settings).users
     models = {"pi2i": read_scorer(lakehouse, DAY)}
     whole = retrieve_channels(["pi2i"], models, catalogue, users, 30, settings)["pi2i"]
-    monkeypatch.setattr("tasks.channels.SCORED_AT_ONCE", 37)
+    monkeypatch.setattr("tasks.channels.SCORED_AT_ONCE", 100)
     assert np.array_equal(retrieve_channels(["pi2i"], models, catalogue, users, 30, settings)["pi2i"], whole)
     nobody = retrieve_channels(["pi2i"], models, catalogue, users.slice(0, 0), 30, settings)["pi2i"]
     assert nobody.shape == (0, 30)
@@ -192,6 +193,9 @@ def test_the_release_serves_what_was_evaluated(settings: Settings, lakehouse: La
     scorer = TrainedScorer.from_bytes(release.scorer)
     assert release.scorer == read_scorer(lakehouse, DAY).to_bytes()
     assert scorer.config == settings.pi2i
+    statistics = read_item_statistics(lakehouse, DAY, settings)
+    assert release.item_statistics.equals(statistics)
+    assert pc.sum(statistics["n_clicks_day"]).as_py() == lakehouse.require(tables.CLICK, DAY).n_rows
     assert release.user_profile.equals(lakehouse.read(tables.USER_SNAPSHOT, DAY))
     assert dict(release.manifest.quotas) == CHANNELS
     assert release.candidates("merged").item_ids.shape[1] == sum(CHANNELS.values())
