@@ -23,7 +23,7 @@ FOLDER := export TRIBUTARY_VAR="$$VAR"; \
 SERVICES := [ ! -f "$$VAR/services/environment.sh" ] || . "$$VAR/services/environment.sh" || exit 1;
 STATE := $(SERVICES) $(FOLDER)
 
-.PHONY: help run summary truncation-study compare up down status backfill publish rollback approve audit bench bench-env \
+.PHONY: help run summary truncation-study pi2i-study compare up down status backfill publish rollback approve audit bench bench-env \
 	bench-training bench-evaluation test test-faults lint clean
 
 help:  ## List the commands
@@ -54,6 +54,10 @@ summary: .venv/run  ## The last run's table again, or all figures at one K with 
 truncation-study: .venv/run  ## Hit rate and candidates against T, on days that were run: DAY= | FROM= TO= [T=50,100] VAR=
 	@$(STATE) $(BIN)/python -m tasks.truncation $${DAY:+--day="$$DAY"} $${FROM:+--from="$$FROM"} \
 		$${TO:+--to="$$TO"} $${T:+--truncations="$$T"}
+
+pi2i-study: .venv/run  ## PI2I's ablations, truncations and triggers on days that were run: DAY= | FROM= TO= [SEEDS= VARIANTS= T=] VAR=
+	@$(STATE) $(BIN)/python -m tasks.pi2i_study_command $${DAY:+--day="$$DAY"} $${FROM:+--from="$$FROM"} $${TO:+--to="$$TO"} \
+		$${SEEDS:+--seeds="$$SEEDS"} $${VARIANTS:+--variants="$$VARIANTS"} $${T:+--truncations="$$T"}
 
 compare: .venv/run  ## IncRec's tables on days that were run: [FROM= TO= | LAST=] [METHODS= BACKBONES= SEEDS= K= EVALUATED=] VAR=
 	@$(STATE) $(BIN)/python -m tasks.compare_command $${FROM:+--from="$$FROM"} $${TO:+--to="$$TO"} \

@@ -18,6 +18,7 @@ from models.increc.config import IncRecConfig
 from tasks.code_version import code_version
 from tasks.comparison import Comparison
 from tasks.comparison_plan import Unit
+from tasks.pi2i_results import PI2IStudy
 from tasks.settings import Settings
 from tasks.study import Study
 from tasks.tracking.connection import connected, experiment_id
@@ -25,6 +26,7 @@ from tasks.tracking.runs import delete_with_children, log_values, run_address
 
 EXPERIMENT = "truncation_study"
 COMPARISON = "compare_methods"
+PI2I_STUDY = "pi2i_study"
 METRICS_PER_CALL = 1000
 MOST_NOTE = 8000  # characters that MLflow keeps of a tag
 
@@ -84,6 +86,47 @@ def log_study(study: Study, figure: Figure, settings: Settings) -> LoggedStudy:
         client.log_text(run_id, study.table() + "\n", "study.md")
         client.log_figure(run_id, figure, "study.png")
         client.set_tag(run_id, "study_digest", digest)
+        client.set_terminated(run_id)
+    return LoggedStudy(run_id, run_address(settings, run), is_new=True)
+
+
+def log_pi2i_study(study: PI2IStudy, figure: Figure, settings: Settings) -> LoggedStudy:
+    """
+    Log every figure of a study of PI2I, its tables and its figure, unless an equal study is there.
+
+    A metric's name is part, row and seed; its step is K, T or the trigger index.
+    """
+    text = study.csv()
+    digest = hashlib.sha256(f"{settings.pi2i}\n{text}".encode()).hexdigest()
+    settings = settings.model_copy(update={"experiment": PI2I_STUDY})
+    with connected(settings) as client:
+        experiment = experiment_id(client, settings)
+        for run in client.search_runs([experiment], f"tags.study_digest = '{digest}'"):
+            if run.info.status == "FINISHED":
+                return LoggedStudy(run.info.run_id, run_address(settings, run), is_new=False)
+            delete_with_children(client, run)
+        run = client.create_run(experiment, run_name=study.days, tags={"study_digest": digest})
+        run_id, now = run.info.run_id, int(time.time() * 1000)
+        params = {
+            "first_day": study.first_day,
+            "last_day": study.last_day,
+            "source": study.source,
+            "n_samples": study.n_samples,
+            **settings.pi2i.model_dump(),
+        }
+        tags = {"code_version": code_version(), "mlflow.note.content": study.markdown()[:MOST_NOTE]}
+        log_values(client, run_id, tags=tags, params=params)
+        metrics = [
+            Metric(f"{each.part}/{each.name}/seed{each.seed}{end}", value, now, each.step)
+            for each in study.figures()
+            for end, value in (("", each.value), ("_low", each.low), ("_high", each.high))
+            if math.isfinite(value)
+        ]
+        for start in range(0, len(metrics), METRICS_PER_CALL):
+            client.log_batch(run_id, metrics[start : start + METRICS_PER_CALL])
+        client.log_text(run_id, study.markdown() + "\n", "study.md")
+        client.log_text(run_id, text, "study.csv")
+        client.log_figure(run_id, figure, "study.png")
         client.set_terminated(run_id)
     return LoggedStudy(run_id, run_address(settings, run), is_new=True)
 
