@@ -4,8 +4,10 @@ import json
 import math
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pyarrow.compute as pc
 import pytest
 
@@ -14,14 +16,18 @@ from lakehouse.releases import open_release
 from lakehouse.store import Lakehouse, MissingPartition
 from models.metrics import hit_rate, target_ranks
 from models.pi2i.model import TrainedScorer
+from models.pi2i.prices import log_prices
 from models.pi2i.sampling import SCHEMA
-from tasks.channels import read_catalogue, retrieve_channels
+from models.pi2i.trigger_index import trigger_index
+from tasks.champion import load_release, retrieve_champion
+from tasks.channels import read_catalogue, restrict_to_known, retrieve_channels
 from tasks.days import ONE_DAY
 from tasks.evaluate import evaluate, read_behaviour
 from tasks.gates import PASSED, WARMING_UP, check_gates
 from tasks.pi2i_samples import construct_pi2i_samples, seed_of
 from tasks.popular import read_item_statistics
 from tasks.prepare import list_missing_days
+from tasks.pyfunc import Retrieval, UnknownChannel
 from tasks.release import build_release
 from tasks.settings import Settings
 from tasks.train import UnknownMethod, read_losses, read_scorer, train
@@ -201,6 +207,44 @@ def test_the_release_serves_what_was_evaluated(settings: Settings, lakehouse: La
     assert release.user_profile.equals(lakehouse.read(tables.USER_SNAPSHOT, DAY))
     assert dict(release.manifest.quotas) == CHANNELS
     assert release.candidates("merged").item_ids.shape[1] == sum(CHANNELS.values())
+
+
+def test_the_model_file_answers_from_the_release_alone(settings: Settings) -> None:
+    folder = settings.staged_root / str(DAY)
+    release, retrieval = open_release(folder), Retrieval()
+    retrieval.load_context(SimpleNamespace(artifacts={"release": str(folder)}))
+    histories = release.user_history["item_ids"].combine_chunks().slice(0, 20)
+    given = pd.DataFrame({"item_ids": pd.Series(histories.to_pylist(), dtype=object)})
+    index = trigger_index(
+        release.i2i_table,
+        allowed_item_ids=release.items["item_id"].to_numpy(),
+        item_statistics=release.item_statistics,
+    )
+    expected = TrainedScorer.from_bytes(release.scorer).retrieve(
+        index, release.items, histories, None, 15, log_prices=log_prices(release.items)
+    )
+    answers = retrieval.predict(None, given, {"k": 15, "channel": "pi2i"})["item_ids"].tolist()
+    assert answers == [row[row >= 0].tolist() for row in expected]
+    assert sum(map(len, answers)) > 20
+    merged = retrieval.predict(None, given, {"k": 60})["item_ids"].tolist()
+    assert all(set(answer[:5]) <= set(row) for answer, row in zip(answers, merged, strict=True))
+    with pytest.raises(UnknownChannel, match="this release has merged, swing, popularity, base, pi2i"):
+        retrieval.predict(None, given, {"channel": "pi2"})
+
+
+def test_a_champion_s_scorer_ranks_what_it_learned_of_today_s_candidates(
+    settings: Settings, lakehouse: Lakehouse
+) -> None:
+    champion = load_release(settings.staged_root / str(DAY))
+    assert set(champion.models) == {"base", "pi2i"}
+    catalogue = read_catalogue(lakehouse, DAY - ONE_DAY, settings)
+    users = read_behaviour(lakehouse, DAY, catalogue, settings).users
+    theirs = retrieve_champion(champion, catalogue, users, 30, settings)
+    known = restrict_to_known(catalogue, champion.models["pi2i"])
+    ours = retrieve_channels(["pi2i"], champion.models, known, users, 30, settings)["pi2i"]
+    assert np.array_equal(theirs["pi2i"], ours)
+    assert set(ours[ours >= 0].tolist()) <= set(champion.models["pi2i"].known_item_ids.tolist())
+    assert theirs["merged"].shape == (len(users.ids), sum(CHANNELS.values()))
 
 
 def test_gates_look_at_it(settings: Settings) -> None:

@@ -270,3 +270,12 @@ def test_a_champion_whose_run_keeps_no_settings_is_compared_in_the_rest() -> Non
     assert changes.code == Change("code", "old", "abc123")
     assert changes.window == Change("learned from", None, "2022-05-02 .. 2022-05-02 (1 day)")
     assert (changes.n_common_days, changes.changed_samples) == (0, ())
+
+
+def test_a_day_s_samples_differ_where_those_of_either_method_do() -> None:
+    theirs = {"increc_sample/2022-05-01": "a", "increc_sample/2022-05-02": "b", "pi2i_sample/2022-05-01": "c"}
+    ours = theirs | {"pi2i_sample/2022-05-01": "d", "pi2i_sample/2022-05-02": "e"}
+    changes = changes_since(
+        CHAMPION, LoggedOrigin("old", "c", theirs, None), compared_record(data_digests=ours)
+    )
+    assert (changes.n_common_days, changes.changed_samples) == (2, ("2022-05-01",))
