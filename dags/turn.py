@@ -138,11 +138,13 @@ def _refuse_a_day_that_the_source_lacks(day: date, settings: Settings) -> None:
 
 def _refuse_without_the_day_before(day: date, settings: Settings) -> None:
     lakehouse, before = Lakehouse(settings.lakehouse_root), day - ONE_DAY
-    if lakehouse.commit(tables.INCREC_SAMPLE, before) is not None:
+    is_there = lakehouse.commit(tables.INCREC_SAMPLE, before) is not None
+    if is_there and (settings.pi2i is None or lakehouse.commit(tables.PI2I_SAMPLE, before) is not None):
         return
+    lacks = "has no samples of PI2I" if is_there else "is not"
     if open_source(settings.source).first_day <= before:
         raise NotStarted(
-            f"{day} not started: the day before, {before}, is not in {lakehouse.root}; `make backfill "
+            f"{day} not started: the day before, {before}, {lacks} in {lakehouse.root}; `make backfill "
             f"FROM={day} TO={day} REPROCESS=failed` brings in the days before and runs this one; or run "
             f"the DAG prepare_window with the parameter day {day}, then clear this run"
         )

@@ -7,7 +7,8 @@ import pendulum
 import pytest
 
 from lakehouse.store import Lakehouse
-from lakehouse.tables import INCREC_SAMPLE
+from lakehouse.tables import INCREC_SAMPLE, PI2I_SAMPLE
+from models.pi2i.config import PI2IConfig
 
 ZONE = pendulum.timezone("Asia/Shanghai")
 DAY = date(2026, 1, 4)
@@ -61,7 +62,7 @@ class Airflow:
         return self.runs[date.fromisoformat(run_id.removeprefix("run of "))][0]
 
 
-def settings(tmp_path, last_day=date(2026, 1, 10), has_day_before=True):
+def settings(tmp_path, last_day=date(2026, 1, 10), has_day_before=True, pi2i=None):
     from lakehouse.sources import SourceConfig
 
     root = tmp_path / "lakehouse"
@@ -69,7 +70,8 @@ def settings(tmp_path, last_day=date(2026, 1, 10), has_day_before=True):
         Lakehouse(root).replace(INCREC_SAMPLE, DAY - timedelta(days=1), INCREC_SAMPLE.schema.empty_table())
     n_days = (last_day - date(2026, 1, 1)).days + 1
     world = {"n_users": 300, "n_items": 400, "n_days": n_days, "n_clusters": 6}
-    return SimpleNamespace(lakehouse_root=str(root), source=SourceConfig(preset="synthetic", synthetic=world))
+    source = SourceConfig(preset="synthetic", synthetic=world)
+    return SimpleNamespace(lakehouse_root=str(root), source=source, pi2i=pi2i)
 
 
 def ask(turn, tmp_path, run_type, runs=None, *, late=timedelta(minutes=5), **options):
@@ -184,3 +186,12 @@ def test_a_day_that_the_source_lacks_says_which_it_has(turn, tmp_path):
     expected = "2026-01-04 not started: source synthetic has no such day, it has 2026-01-01 .. 2026-01-02"
     with pytest.raises(turn.NotStarted, match=expected):
         ask(turn, tmp_path, "manual", last_day=day(2), has_day_before=False)
+
+
+def test_a_day_before_without_samples_of_pi2i_is_named_where_it_is_on(turn, tmp_path):
+    with pytest.raises(turn.NotStarted, match=r"the day before, 2026-01-03, has no samples of PI2I in .*"):
+        ask(turn, tmp_path, "manual", pi2i=PI2IConfig())
+    Lakehouse(tmp_path / "lakehouse").replace(
+        PI2I_SAMPLE, DAY - timedelta(days=1), PI2I_SAMPLE.schema.empty_table()
+    )
+    assert ask(turn, tmp_path, "manual", pi2i=PI2IConfig())
