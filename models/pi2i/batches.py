@@ -180,9 +180,19 @@ def share_of_triggers(
 
     Every trigger in the mask has the same share; of the ablation ``single`` one at random has it all.
     """
-    bits = np.unpackbits(masks.astype("<u8").view(np.uint8), axis=1, bitorder="little")[:, :n_triggers]
     if config.triggers == "single":
-        draws = np.where(bits, generator.random(bits.shape, np.float32), -1.0)
-        bits = np.arange(n_triggers) == draws.argmax(axis=1)[:, None]
-    shares = bits.astype(np.float32)
+        masks = one_of_each(masks, generator)
+    shares = _bits(masks)[:, :n_triggers].astype(np.float32)
     return shares / shares.sum(axis=1, keepdims=True)
+
+
+def one_of_each(masks: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Keep one bit at random of each of the masks uint64 [n, 2], none of which is empty."""
+    bits = _bits(masks)
+    draws = np.where(bits, generator.random(bits.shape, np.float32), -1.0)
+    kept = np.arange(bits.shape[1]) == draws.argmax(axis=1)[:, None]
+    return np.packbits(kept, axis=1, bitorder="little").view("<u8").astype(np.uint64)
+
+
+def _bits(masks: np.ndarray) -> np.ndarray:
+    return np.unpackbits(masks.astype("<u8").view(np.uint8), axis=1, bitorder="little")

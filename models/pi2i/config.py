@@ -56,7 +56,7 @@ class PI2IConfig(BaseModel):
     )
     dim: int = Field(32, ge=2, le=1024, description="Width d of embeddings and attention.")
     hidden_dim: int = Field(64, ge=2, le=4096, description="Width of the hidden layer of either MLP.")
-    n_heads: int = Field(4, ge=1, le=64, description="Heads of the target attention; divides dim.")
+    n_heads: int = Field(2, ge=1, le=64, description="Heads of the target attention; divides dim.")
     dropout: float = Field(
         0.2, ge=0, lt=1, description="Share of the inputs and hidden units that a training step drops."
     )

@@ -16,13 +16,14 @@ import torch
 from models.increc import weights
 from models.increc.features import no_profiles, profile_buckets, require_columns, side_buckets
 from models.increc.ragged import Ragged
+from models.increc.reproducible import cpu_threads
 from models.increc.vocabulary import Vocabulary
 from models.increc.weights import CorruptModel
 from models.pi2i.candidates import gather, scratch
 from models.pi2i.config import PI2IConfig
 from models.pi2i.network import Scorer
 from models.pi2i.sampling import log_price_of
-from models.pi2i.scoring import CatalogueScorer
+from models.pi2i.scoring import Candidates, CatalogueScorer
 from models.pi2i.trigger_index import TriggerIndex, user_triggers
 from models.ragged import codes_of, flat_lists_of
 from models.threads import map_in_threads, row_ranges
@@ -90,9 +91,10 @@ class TrainedScorer:
         retrieve = partial(
             _retrieve_rows, scorer, parts, buckets, log_price_of(index.item_ids, log_prices), k
         )
-        blocks = map_in_threads(
-            retrieve, row_ranges(len(histories), n_threads=n_threads), n_threads=n_threads
-        )
+        with cpu_threads(1):
+            blocks = map_in_threads(
+                retrieve, row_ranges(len(histories), n_threads=n_threads), n_threads=n_threads
+            )
         codes = np.concatenate([np.empty((0, k), np.int32), *blocks])
         return np.append(index.item_ids, -1)[codes]
 
@@ -166,16 +168,18 @@ def _retrieve_rows(
     users = scorer.embed_profiles(profiles.take(np.arange(first, last)))
     for row in range(first, last):
         own = slice(begins[row], begins[row + 1])
-        codes, masks, cross = gather(
-            row,
-            triggers[own],
-            history[offsets[row] : offsets[row + 1]],
-            scorer.index.lists,
-            prices,
-            trigger_prices[own],
-            memory,
+        candidates = Candidates(
+            *gather(
+                row,
+                triggers[own],
+                history[offsets[row] : offsets[row + 1]],
+                scorer.index.lists,
+                prices,
+                trigger_prices[own],
+                memory,
+            )
         )
-        if len(codes):
-            best = scorer.best(users[row - first], trigger_places[own], codes, masks, cross, k)
+        if len(candidates.codes):
+            best, _ = scorer.best(users[row - first], trigger_places[own], candidates, k)
             result[row - first, : len(best)] = best
     return result

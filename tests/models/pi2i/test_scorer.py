@@ -12,6 +12,7 @@ from models.pi2i.config import PI2IConfig
 from models.pi2i.model import TrainedScorer
 from models.pi2i.network import Normalised, Scorer, UserBlock, sampled_loss
 from models.pi2i.sampling import draw_samples
+from models.pi2i.scoring import Candidates
 from models.pi2i.training import NonFiniteLoss, scored_block, train
 from models.pi2i.trigger_index import COUNTS, N_STATISTICS, trigger_index
 
@@ -144,8 +145,10 @@ def test_fast_scoring_equals_the_plain_pass(values):
         cross = np.array(row["cross"], np.float32).reshape(len(masks), -1)
         codes = np.array(row["item_ids"], np.int32)
         triggers = np.array(row["trigger_item_ids"], np.int32)
-        logits = fast.logits(profile, triggers, codes, masks, cross)
-        torch.testing.assert_close(logits, plain, rtol=1e-4, atol=1e-4)
+        candidates = Candidates(codes, masks, cross)
+        logits = fast.logits(profile, triggers, candidates)
+        torch.testing.assert_close(torch.from_numpy(logits), plain, rtol=1e-4, atol=1e-4)
+        assert np.array_equal(fast.logits(profile, triggers, candidates, n_threads=2), logits)
 
 
 def _one(samples, place: int):
