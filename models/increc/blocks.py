@@ -1,5 +1,5 @@
 """
-Of which parts are the sequence backbones made? Masked attention, its block, and the way to user vectors.
+Of which parts are the backbones made? Masked attention, its block, the way to user vectors, a plain tower.
 
 Shapes: n users, l places of the padded history, q of them asked for, h heads, m interests, d dim.
 """
@@ -87,6 +87,18 @@ def last_norm(norm: nn.LayerNorm | nn.RMSNorm) -> nn.Module:
     return norm
 
 
+class IdentityItemTower(nn.Module):
+    """The item's input embedding as it is: id plus side features, which histories are made of, too."""
+
+    def __init__(self, config: IncRecConfig) -> None:
+        """Take no parameters of its own."""
+        super().__init__()
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        """[n, d] -> [n, d]."""
+        return embedded
+
+
 class UserHead(nn.Module):
     """
     From what a backbone found to user vectors: start + MLP(found, profile).
@@ -106,5 +118,9 @@ class UserHead(nn.Module):
 
     def forward(self, start: Tensor, found: Tensor, profile: Tensor) -> Tensor:
         """[n, 1 or m, d], [n, m, d] and [n, d] -> [n, m, d]."""
-        profiles = profile.unsqueeze(1).expand_as(found)
-        return start + self.mlp(torch.cat([found, profiles], dim=-1))
+        first, relu, last = self.mlp
+        of_found, of_profile = first.weight.split(found.shape[-1], dim=1)
+        # The first layer of the two side by side is the sum of two layers: a profile is multiplied once.
+        hidden = functional.linear(found, of_found, first.bias)
+        hidden = hidden + functional.linear(profile, of_profile).unsqueeze(1)
+        return start + last(relu(hidden))

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from models.increc.config import IncRecConfig
 from models.increc.features import field_sizes
-from models.increc.tables import distinct_rows, sum_rows, zero_table
+from models.increc.segments import sum_rows
+from models.increc.tables import distinct_rows, zero_table
 
 INITIAL_STD = 0.1
 
@@ -80,20 +81,30 @@ class History:
     The histories of n users: user i has items ``index[offsets[i]:offsets[i + 1]]``, oldest first.
 
     ``embedded`` float32 [r', d] are input embeddings of distinct items, ``index`` int64 [v] points into them,
-    ``offsets`` int64 [n + 1]. No history is empty. ``context`` float32 [v, d] is what each item carries
-    beside itself (``SequenceEmbedding``); only backbones that read sequences get it. Whatever is made of
-    these is made once for all towers; padding is at the front, so the newest item is the last column.
+    ``offsets`` int64 [n + 1]. No history is empty. What each item carries beside itself
+    (``SequenceEmbedding``) is the sum of the rows ``carried`` int64 [v, c] of ``tables`` float32 [s, d]; only
+    backbones that read sequences get it. Whatever is made of these is made once for all towers. Where
+    sequences are padded, padding is at the front, so the newest item is the last column.
     """
 
     embedded: Tensor
     index: Tensor
     offsets: Tensor
-    context: Tensor | None = None
+    tables: Tensor | None = None
+    carried: Tensor | None = None
 
     @cached_property
     def mean(self) -> Tensor:
         """Average of each user's items, computed once for all towers: [n, d]."""
         return sum_rows(self.embedded, self.index, self.offsets) / self.offsets.diff().unsqueeze(1)
+
+    def mapped(self, linear: nn.Linear) -> Tensor:
+        """
+        Map each item with what it carries, not padded: a ``linear`` [d -> h] without bias -> float32 [v, h].
+
+        The map of a sum is the sum of the maps: a row is multiplied once, however many histories hold it.
+        """
+        return self._add_up(linear(self._rows).float())
 
     @cached_property
     def is_item(self) -> Tensor:
@@ -103,23 +114,28 @@ class History:
         return columns < lengths.unsqueeze(1)
 
     @cached_property
-    def items(self) -> Tensor:
-        """Input embeddings of the items, zero on padding: [n, l, d]."""
-        return self._pad(self._own)
-
-    @cached_property
     def sequence(self) -> Tensor:
-        """Input embeddings of the items plus their context, zero on padding: [n, l, d]."""
-        return self._pad(self._own + self.context)
+        """Input embeddings of the items with what they carry, zero on padding: [n, l, d]."""
+        return self.pad(self._add_up(self._rows))
 
-    @cached_property
-    def _own(self) -> Tensor:
-        return functional.embedding(self.index, self.embedded)
-
-    def _pad(self, values: Tensor) -> Tensor:
+    def pad(self, values: Tensor) -> Tensor:
+        """Lay out what each item has as padded sequences, zero on padding: [v, h] -> [n, l, h]."""
         slots = self.is_item.flatten().nonzero().squeeze(1)
         padded = values.new_zeros(self.is_item.numel(), values.shape[1]).index_copy(0, slots, values)
         return padded.view(*self.is_item.shape, -1)
+
+    @cached_property
+    def _rows(self) -> Tensor:
+        return torch.cat([self.embedded, self.tables])
+
+    @cached_property
+    def _places(self) -> Tensor:
+        """Where each item, and what it carries, stand in ``_rows``: int64 [v, 1 + c]."""
+        return torch.cat([self.index.unsqueeze(1), self.carried + len(self.embedded)], dim=1)
+
+    def _add_up(self, rows: Tensor) -> Tensor:
+        n, c = self._places.shape
+        return sum_rows(rows, self._places.flatten(), torch.arange(0, n * c + 1, c, device=rows.device))
 
 
 def _draw(table: Tensor, rows: Tensor) -> None:

@@ -13,8 +13,9 @@ from torch.nn import functional
 from models.increc import backbones
 from models.increc.config import IncRecConfig
 from models.increc.item_tower import INITIAL_STD, History, ItemEmbedding
+from models.increc.segments import sum_rows
 from models.increc.sequence import SequenceEmbedding
-from models.increc.tables import distinct_rows, sum_rows
+from models.increc.tables import distinct_rows
 
 SHORTEST = 0.1
 
@@ -51,7 +52,7 @@ class IncRec(nn.Module):
         """
         if self.sequence_embedding is None:
             return History(embedded, index, offsets)
-        return History(embedded, index, offsets, self.sequence_embedding(context, offsets))
+        return History(embedded, index, offsets, *self.sequence_embedding(context, offsets))
 
     def represent_users(self, tower: str, history: History, profile: Tensor) -> Tensor:
         """User tower, Eq. 1, 3 or 5: histories and profiles [n, d] -> unit vectors u [n, m, d]."""

@@ -4,6 +4,7 @@ What do the items of a history carry beside themselves? Their place, the time ga
 Shapes: v history items of all users, n users, d dim.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,15 +32,21 @@ class SequenceEmbedding(nn.Module):
         for table in self.tables.values():
             nn.init.zeros_(table.weight)
 
-    def forward(self, context: Tensor, offsets: Tensor) -> Tensor:
-        """Embed (gap bucket, scenario bucket) int64 [v, 2] of histories cut at int64 [n + 1] -> [v, d]."""
+    def forward(self, context: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        Give the c tables behind each other, and the rows of them that each item's embedding is the sum of.
+
+        (gap bucket, scenario bucket) int64 [v, 2] of histories cut at int64 [n + 1] -> [s, d], int64 [v, c].
+        """
         n_places = self.tables["position"].num_embeddings
         buckets = {
             "position": places_from_end(offsets, len(context)).clamp(max=n_places - 1),
             "gap": context[:, 0],
             "scenario": context[:, 1],
         }
-        return sum(table(buckets[kind]) for kind, table in self.tables.items())
+        starts = np.cumsum([0, *(table.num_embeddings for table in self.tables.values())])
+        rows = [buckets[kind] + int(start) for kind, start in zip(self.tables, starts, strict=False)]
+        return torch.cat([table.weight for table in self.tables.values()]), torch.stack(rows, dim=1)
 
 
 def places_from_end(offsets: Tensor, n_values: int) -> Tensor:

@@ -8,28 +8,18 @@ score of IncRec is the largest over the interests, of a target as of each negati
 for the target and what retrieval does for the others. Ours: each interest goes through a ``UserHead`` with
 the profile, since the paper's own has no way from a history to other items than its own neighbours.
 
-Shapes: n users or items, l places, m interests, d dim.
+Shapes: n users or items, v history items of all users, m interests, d dim.
 """
 
 from torch import Tensor, nn
 
-from models.increc.blocks import UserHead
+from models.increc.blocks import IdentityItemTower, UserHead
 from models.increc.config import IncRecConfig
 from models.increc.item_tower import History
+from models.increc.segments import softmax_segments, weigh_rows
 
 READS_SEQUENCE = True
-
-
-class ItemTower(nn.Module):
-    """The item's input embedding as it is."""
-
-    def __init__(self, config: IncRecConfig) -> None:
-        """Take no parameters of its own."""
-        super().__init__()
-
-    def forward(self, embedded: Tensor) -> Tensor:
-        """[n, d] -> [n, d]."""
-        return embedded
+ItemTower = IdentityItemTower
 
 
 class UserTower(nn.Module):
@@ -44,10 +34,10 @@ class UserTower(nn.Module):
 
     def forward(self, history: History, profile: Tensor) -> Tensor:
         """Histories and profiles [n, d] -> [n, m, d]."""
-        interests = self.weights(history) @ history.items
+        interests = weigh_rows(history.embedded, history.index, history.offsets, self.weights(history))
         return self.head(interests, interests, profile)
 
     def weights(self, history: History) -> Tensor:
-        """Give A: the weight of each item in each interest, 0 on padding, [n, m, l]; rows sum to 1."""
-        logits = self.w2(self.w1(history.sequence).tanh())
-        return logits.masked_fill(~history.is_item.unsqueeze(-1), float("-inf")).softmax(dim=1).mT
+        """Give A: the weight of each item in each interest, [v, m]; a history's sum to 1."""
+        logits = self.w2(history.mapped(self.w1).tanh_())
+        return softmax_segments(logits.float(), history.offsets)

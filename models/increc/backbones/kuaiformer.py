@@ -16,23 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.increc.blocks import Block, UserHead, causal_mask, last_norm
+from models.increc.blocks import Block, IdentityItemTower, UserHead, causal_mask, last_norm
 from models.increc.config import IncRecConfig
 from models.increc.item_tower import INITIAL_STD, History
 
 READS_SEQUENCE = True
-
-
-class ItemTower(nn.Module):
-    """The item's input embedding as it is."""
-
-    def __init__(self, config: IncRecConfig) -> None:
-        """Take no parameters of its own."""
-        super().__init__()
-
-    def forward(self, embedded: Tensor) -> Tensor:
-        """[n, d] -> [n, d]."""
-        return embedded
+ItemTower = IdentityItemTower
 
 
 class SwiGLU(nn.Module):

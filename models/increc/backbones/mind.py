@@ -16,23 +16,13 @@ Shapes: n users or items, l places, m interests, d dim.
 import torch
 from torch import Tensor, nn
 
-from models.increc.blocks import UserHead
+from models.increc.blocks import IdentityItemTower, UserHead
 from models.increc.config import IncRecConfig
 from models.increc.item_tower import History
+from models.increc.segments import weigh_rows
 
 READS_SEQUENCE = True
-
-
-class ItemTower(nn.Module):
-    """The item's input embedding as it is: id plus side features, as the paper pools them."""
-
-    def __init__(self, config: IncRecConfig) -> None:
-        """Take no parameters of its own."""
-        super().__init__()
-
-    def forward(self, embedded: Tensor) -> Tensor:
-        """[n, d] -> [n, d]."""
-        return embedded
+ItemTower = IdentityItemTower
 
 
 class UserTower(nn.Module):
@@ -49,8 +39,10 @@ class UserTower(nn.Module):
 
     def forward(self, history: History, profile: Tensor) -> Tensor:
         """Histories and profiles [n, d] -> [n, m, d]."""
-        mapped = self.bilinear(history.sequence)
-        capsules = squash(self.coefficients(mapped, history.is_item) @ mapped)
+        mapped = history.mapped(self.bilinear)
+        weights = self.coefficients(history.pad(mapped.detach()), history.is_item).mT[history.is_item]
+        items = torch.arange(len(mapped), device=mapped.device)
+        capsules = squash(weigh_rows(mapped, items, history.offsets, weights.float()))
         users = self.head(capsules, capsules, profile)
         return torch.where(self.is_used(history.is_item).unsqueeze(-1), users, users[:, :1])
 

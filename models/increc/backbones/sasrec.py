@@ -13,23 +13,12 @@ Shapes: n users or items, l places, d dim.
 
 from torch import Tensor, nn
 
-from models.increc.blocks import Block, UserHead, causal_mask, last_norm
+from models.increc.blocks import Block, IdentityItemTower, UserHead, causal_mask, last_norm
 from models.increc.config import IncRecConfig
 from models.increc.item_tower import History
 
 READS_SEQUENCE = True
-
-
-class ItemTower(nn.Module):
-    """The item's input embedding as it is, as the paper shares it with the sequence."""
-
-    def __init__(self, config: IncRecConfig) -> None:
-        """Take no parameters of its own."""
-        super().__init__()
-
-    def forward(self, embedded: Tensor) -> Tensor:
-        """[n, d] -> [n, d]."""
-        return embedded
+ItemTower = IdentityItemTower
 
 
 class UserTower(nn.Module):

@@ -10,22 +10,12 @@ Shapes: n users or items, d dim.
 import torch
 from torch import Tensor, nn
 
+from models.increc.blocks import IdentityItemTower
 from models.increc.config import IncRecConfig
 from models.increc.item_tower import History
 
 READS_SEQUENCE = False
-
-
-class ItemTower(nn.Module):
-    """The item's input embedding as it is: id plus side features."""
-
-    def __init__(self, config: IncRecConfig) -> None:
-        """Take no parameters of its own."""
-        super().__init__()
-
-    def forward(self, embedded: Tensor) -> Tensor:
-        """[n, d] -> [n, d]."""
-        return embedded
+ItemTower = IdentityItemTower
 
 
 class UserTower(nn.Module):

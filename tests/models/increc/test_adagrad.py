@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from models.increc.adagrad import AdaGrad
-from models.increc.tables import distinct_rows, sum_rows, zero_table
+from models.increc.tables import distinct_rows, zero_table
 
 
 def quadratic(table: torch.Tensor, rows: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -59,19 +59,6 @@ def test_kernels_do_what_torch_does_on_other_devices(generator, row_wise):
             getattr(optimizer, step)(table, optimizer.sums["table"], rows, gradient)
         results.append((table, optimizer.sums["table"]))
     torch.testing.assert_close(*results)
-
-
-def test_row_sums_and_their_gradients_are_those_of_embedding_bag(generator):
-    index = torch.randint(0, 20, (40,), generator=generator)
-    offsets = torch.tensor([0, 3, 3, 17, 40])
-    weight = torch.randn(4, 5, generator=generator)
-    values = torch.randn(20, 5, generator=generator, requires_grad=True)
-    other = values.detach().clone().requires_grad_()
-    ours = sum_rows(values, index, offsets)
-    theirs = torch.nn.functional.embedding_bag(index, other, offsets, mode="sum", include_last_offset=True)
-    (ours * weight).sum().backward(), (theirs * weight).sum().backward()
-    torch.testing.assert_close(ours, theirs)
-    torch.testing.assert_close(values.grad, other.grad)
 
 
 def test_gradient_of_a_table_names_the_rows_of_the_batch_alone():

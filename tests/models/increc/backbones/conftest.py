@@ -25,9 +25,8 @@ def history_of():
     def make(*rows: list[int], with_context: bool = True) -> History:
         lengths = torch.tensor([len(row) for row in rows])
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-        context = torch.cat([places[: len(row)].flip(0) for row in rows])
-        return History(
-            embedded, torch.tensor([item for row in rows for item in row]), offsets, context * with_context
-        )
+        carried = torch.cat([torch.arange(len(row)).flip(0) for row in rows]).unsqueeze(1)
+        items = torch.tensor([item for row in rows for item in row])
+        return History(embedded, items, offsets, places * with_context, carried)
 
     return make
