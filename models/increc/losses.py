@@ -80,16 +80,21 @@ def alignment_loss(positive: Tensor, log_sum: Tensor) -> Tensor:
     return contrast(positive, log_sum).sum()
 
 
-def most_similar_exposed(items: Tensor, exposed: Tensor, is_itself: Tensor) -> tuple[Tensor, Tensor]:
+def most_similar_exposed(items: Tensor, exposed: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     """
     Find the exposed item j most similar to each incremental item i, i itself left out (Eq. 7).
 
-    [p, d], [e, d], bool [p, e] -> j int64 [p] and whether there is one, bool [p]; j is 0 where there is none.
+    ``own`` int64 [p] is the place of i among the exposed, -1 where it was not: [p, d], [e, d] -> j int64 [p]
+    and whether there is one, bool [p]; j means nothing where there is none.
     """
+    is_exposed = own >= 0
+    is_defined = len(exposed) - is_exposed.long() > 0
     if len(exposed) == 0:
-        return items.new_zeros(len(items), dtype=torch.int64), items.new_zeros(len(items), dtype=torch.bool)
-    similarity = (items @ exposed.T).masked_fill(is_itself, EXCLUDED)
-    return similarity.argmax(dim=1), ~is_itself.all(dim=1)
+        return torch.zeros_like(own), is_defined
+    similarity = items @ exposed.T
+    rows = is_exposed.nonzero().squeeze(1)
+    similarity[rows, own[rows]] = EXCLUDED
+    return similarity.max(dim=1).indices, is_defined
 
 
 def consistency_weight(

@@ -124,9 +124,9 @@ def _alpha(
 def _most_similar_of_batch(items: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Find j of Eq. 7 among the exposed items of the batch, as batch items; any where there is none."""
     exposed = batch.exposed
-    is_itself = batch.itg.item.unsqueeze(1) == exposed
-    j, is_defined = losses.most_similar_exposed(items[batch.itg.item], items[exposed], is_itself)
-    return (exposed[j] if len(exposed) else j), is_defined
+    distinct, place = batch.itg.item.unique(return_inverse=True)
+    j, is_defined = losses.most_similar_exposed(items[distinct], items[exposed], _places(distinct, exposed))
+    return (exposed[j] if len(exposed) else j)[place], is_defined[place]
 
 
 @torch.no_grad()
@@ -151,8 +151,16 @@ def most_similar_of_day(represent: Callable[[np.ndarray], Tensor], samples: Samp
         n_at_once = max(1, PAIRS_AT_ONCE // len(exposed))
         for start in range(0, len(rows), n_at_once):
             block = rows[start : start + n_at_once]
-            is_itself = torch.from_numpy(block[:, None] == exposed).to(of_exposed.device)
-            j, is_defined = losses.most_similar_exposed(represent(block), of_exposed, is_itself)
+            own = _places(torch.from_numpy(block), torch.from_numpy(exposed)).to(of_exposed.device)
+            j, is_defined = losses.most_similar_exposed(represent(block), of_exposed, own)
             best[start : start + n_at_once] = np.where(is_defined.cpu(), exposed[j.cpu()], 0)
         similar[of_day] = best[place]
     return similar
+
+
+def _places(values: Tensor, ordered: Tensor) -> Tensor:
+    """Find each value among distinct ascending ones, -1 where there is none: int64 [p], [e] -> int64 [p]."""
+    if len(ordered) == 0:
+        return torch.full_like(values, -1)
+    places = torch.searchsorted(ordered, values).clamp(max=len(ordered) - 1)
+    return torch.where(ordered[places] == values, places, -1)

@@ -90,16 +90,16 @@ def test_score_is_the_best_interest_over_temperature():
 
 def test_most_similar_exposed_item_is_never_the_item_itself():
     exposed = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
-    is_itself = torch.tensor([[True, False, False]])
-    j, is_defined = losses.most_similar_exposed(exposed[:1], exposed, is_itself)
-    assert j.tolist() == [1]
-    assert is_defined.tolist() == [True]
+    j, is_defined = losses.most_similar_exposed(exposed[[0, 0, 2]], exposed, torch.tensor([0, -1, 2]))
+    assert j.tolist() == [1, 0, 1]
+    assert is_defined.tolist() == [True, True, True]
 
 
 @pytest.mark.parametrize("n_exposed", [0, 1])
 def test_item_with_nothing_else_exposed_has_no_most_similar_one(n_exposed):
     items = torch.ones(1, 2)
-    _, is_defined = losses.most_similar_exposed(items, items[:n_exposed], torch.ones(1, n_exposed) > 0)
+    own = torch.tensor([n_exposed - 1])
+    _, is_defined = losses.most_similar_exposed(items, items[:n_exposed], own)
     assert is_defined.tolist() == [False]
 
 
