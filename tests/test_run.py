@@ -260,6 +260,7 @@ def test_samples_and_lists_of_a_day_do_not_read_its_own_i2i_table_and_histories(
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_a_killed_day_starts_again_and_gives_equal_digests(finished, settings_file, tmp_path):
     var, _ = finished
     copy = tmp_path / "var"

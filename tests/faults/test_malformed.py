@@ -2,7 +2,8 @@
 
 import gzip
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,18 +57,44 @@ def malformed() -> Iterator[tuple[str, bytes]]:
         yield f"cut at {len(good) * n // 8}", good[: len(good) * n // 8]
 
 
-def test_there_are_a_hundred():
+def of_each_kind() -> list[tuple[str, bytes]]:
+    """Give a third of them: every value and every column, though not each with each; fewer cuts and flips."""
+    pairs = {f"{column}={value!r}" for value, column in zip(VALUES, cycle(COLUMNS), strict=False)}
+    left_out = {f"{column}={value!r}" for column in COLUMNS for value in VALUES} - pairs
+    files = [(what, content) for what, content in malformed() if what not in left_out]
+    chance = [what for what, _ in files if what.endswith("flipped") or what.startswith("cut at")]
+    return [(what, content) for what, content in files if what not in chance or what in chance[::5]]
+
+
+def test_there_are_a_hundred_and_the_short_list_has_each_kind():
     assert len({content for _, content in malformed()}) >= 100
+    short = [what for what, _ in of_each_kind()]
+    assert len(short) == 12 + 15 + 6 + 4
+    assert all(any(what.endswith(f"={value!r}") for what in short) for value in VALUES)
+    assert all(any(what.startswith(f"{column}=") for what in short) for column in COLUMNS)
 
 
 def test_a_malformed_log_is_refused_or_quarantined_and_the_good_one_gives_equal_digests(
     release: Path, settings: SimpleNamespace, tally: Tally
 ):
+    ingest_each(of_each_kind(), release, settings, tally)
+
+
+@pytest.mark.slow
+def test_a_hundred_malformed_logs_are_refused_or_quarantined(
+    release: Path, settings: SimpleNamespace, tally: Tally
+):
+    ingest_each(malformed(), release, settings, tally)
+
+
+def ingest_each(
+    files: Iterable[tuple[str, bytes]], release: Path, settings: SimpleNamespace, tally: Tally
+) -> None:
     log, lakehouse = release / "data" / LOG, Lakehouse(settings.lakehouse_root)
     ingest_logs(FIRST, settings)
     good = digests(settings)
     good_rows = set(map(str, lakehouse.read(tables.EXPOSURE, FIRST).to_pylist()))
-    for what, content in malformed():
+    for what, content in files:
         with tally.fault("malformed input"):
             log.write_bytes(content)
             try:
@@ -79,9 +106,9 @@ def test_a_malformed_log_is_refused_or_quarantined_and_the_good_one_gives_equal_
                 assert report.rows_in == report.rows_out + sum(report.reasons.values()), what
                 # A log cut between two lines looks whole: the volume checks of the day tell it.
                 assert what.startswith("cut") or report.rows_out >= 0.9 * len(good_rows), f"{what}: {report}"
-            log.write_text(TEXT)
-            ingest_logs(FIRST, settings)
-            assert digests(settings) == good, what
+                log.write_text(TEXT)
+                ingest_logs(FIRST, settings)
+                assert digests(settings) == good, what
 
 
 @pytest.mark.parametrize("what", ["missing", "a folder", "unreadable link"])
