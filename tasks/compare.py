@@ -5,22 +5,16 @@ What is trained and what is counted is kept in ``<var>/compare`` under the diges
 comparison that was interrupted, or a later one with equal parts, does none of it again.
 """
 
-import hashlib
 import json
-import logging
 import os
-import shutil
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import models
 from lakehouse import tables
 from lakehouse.store import Lakehouse
 from models.comparison import Behaviour, Hits, count_base, count_method, count_reseeded
@@ -30,6 +24,15 @@ from models.increc.samples import NoSamples
 from models.increc.training import train as train_towers
 from models.increc.weights import CorruptModel
 from tasks.channels import read_catalogue, retrieve_channels
+from tasks.compare_kept import (
+    code_of,
+    digest,
+    digest_of,
+    keep_whole,
+    remove_unfinished,
+    unfinished,
+    versions,
+)
 from tasks.comparison import Comparison, make_comparison
 from tasks.comparison_plan import ONLINE, BadComparison, Plan, Unit, config_of
 from tasks.days import ONE_DAY, ingested
@@ -39,8 +42,6 @@ from tasks.train import read_items
 
 REPORT = "report.json"
 KEYS = ("day", "user_id", "n_itg", "n_exposed")
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,24 +88,25 @@ def train_unit(unit: Unit, plan: Plan, settings: Settings) -> UnitReport:
         model, report = train_towers(*tables_read, config, device=settings.device)
     except (NoSamples, NonFiniteLoss) as error:
         raise BadComparison(f"{unit}: {error}") from error
-    _keep_whole(folder, {**model.for_serving().to_files(), REPORT: report.to_json()})
+    keep_whole(folder, {**model.for_serving().to_files(), REPORT: report.to_json()})
     return UnitReport(unit, folder, is_new=True, seconds=report.seconds)
 
 
 def training_digest(lakehouse: Lakehouse, unit: Unit, plan: Plan, settings: Settings) -> str:
-    """Digest what a training is made from: hyperparameters, device, code of the models, the tables read."""
+    """Digest what a training is made from: hyperparameters, device, code, libraries, the tables read."""
     eve = plan.training_days[-1]
     made_from = {
         "config": config_of(unit, settings).model_dump(mode="json"),
         "device": settings.device,
-        "code": _code("increc"),
-        "samples": [_digest_of(lakehouse, tables.INCREC_SAMPLE, day) for day in plan.training_days],
+        "code": code_of("models/increc"),
+        "versions": versions(),
+        "samples": [digest_of(lakehouse, tables.INCREC_SAMPLE, day) for day in plan.training_days],
         "eve": [
-            _digest_of(lakehouse, table, eve)
+            digest_of(lakehouse, table, eve)
             for table in (tables.ITEM_INDEX, tables.ITEM_SNAPSHOT, tables.USER_SNAPSHOT)
         ],
     }
-    return _digest(made_from)
+    return digest(made_from)
 
 
 def measure_group(backbone: str, seed: int, plan: Plan, settings: Settings) -> tuple[Path, bool]:
@@ -128,7 +130,7 @@ def measure_group(backbone: str, seed: int, plan: Plan, settings: Settings) -> t
         return path, False
     pieces = [_count_day(lakehouse, day, backbone, seed, plan, settings) for day in plan.evaluated_days]
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary = unfinished(path)
     pq.write_table(pa.concat_tables(pieces), temporary)
     os.replace(temporary, path)
     return path, True
@@ -148,8 +150,8 @@ def conclude(plan: Plan, settings: Settings) -> Kept:
     lakehouse, paths = Lakehouse(settings.lakehouse_root), {}
     for backbone in plan.backbones:
         for seed in plan.seeds:
-            digest = _measuring_digest(lakehouse, backbone, seed, plan, settings)
-            paths[backbone, seed] = _root(settings) / "hits" / f"{digest}.parquet"
+            name = f"{_measuring_digest(lakehouse, backbone, seed, plan, settings)}.parquet"
+            paths[backbone, seed] = _root(settings) / "hits" / name
     config = settings.evaluation
     comparison = make_comparison(
         plan,
@@ -158,9 +160,10 @@ def conclude(plan: Plan, settings: Settings) -> Kept:
         seed=config.seed,
         n_resamples=config.n_bootstrap,
     )
-    digest = _digest([str(path.name) for path in paths.values()] + [plan.to_json(), config.model_dump()])
-    folder = _root(settings) / f"{plan.evaluated_days[0]}_{plan.last_day}-{digest[:8]}"
+    key = digest([str(path.name) for path in paths.values()] + [plan.to_json(), config.model_dump()])
+    folder = _root(settings) / f"{plan.evaluated_days[0]}_{plan.last_day}-{key[:8]}"
     figure = comparison_figure(comparison)
+    remove_unfinished(_root(settings))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "comparison.md").write_text(comparison.markdown())
     (folder / "comparison.csv").write_text(comparison.csv())
@@ -168,7 +171,7 @@ def conclude(plan: Plan, settings: Settings) -> Kept:
     trained = {
         unit: (config_of(unit, settings), _losses(lakehouse, unit, plan, settings)) for unit in plan.units
     }
-    logged = log_comparison(comparison, trained, figure, digest, settings)
+    logged = log_comparison(comparison, trained, figure, key, settings)
     return Kept(comparison, folder, logged.address, logged.is_new)
 
 
@@ -253,7 +256,7 @@ def _model_folder(lakehouse: Lakehouse, unit: Unit, plan: Plan, settings: Settin
 
 
 def _measuring_digest(lakehouse: Lakehouse, backbone: str, seed: int, plan: Plan, settings: Settings) -> str:
-    """Digest what a group's hits are made from: the models, the tables read, K, the code of the models."""
+    """Digest what a group's hits are made from: the models, the tables read, K, code, SQL, libraries."""
     units = [Unit(method, backbone, seed) for method in plan.methods]
     units.append(Unit(ONLINE, backbone, plan.other_seed(seed)))
     of_day = (tables.CLICK, tables.EXPOSURE, tables.TARGET_GROUP)
@@ -261,50 +264,17 @@ def _measuring_digest(lakehouse: Lakehouse, backbone: str, seed: int, plan: Plan
     made_from = {
         "models": [(str(unit), training_digest(lakehouse, unit, plan, settings)) for unit in units],
         "tables": [
-            [_digest_of(lakehouse, table, day) for table in of_day]
-            + [_digest_of(lakehouse, table, day - ONE_DAY) for table in of_eve]
+            [digest_of(lakehouse, table, day) for table in of_day]
+            + [digest_of(lakehouse, table, day - ONE_DAY) for table in of_eve]
             for day in plan.evaluated_days
         ],
         "days": [str(day) for day in plan.evaluated_days],
         "ks": plan.ks,
         "users": (settings.evaluation.max_users, settings.evaluation.seed),
-        "code": _code(""),
+        "code": [code_of("models"), code_of("sql")],
+        "versions": versions(),
     }
-    return _digest(made_from)
-
-
-def _digest_of(lakehouse: Lakehouse, table: tables.Table, day: date) -> str:
-    return lakehouse.require(table, day).digest
-
-
-def _digest(values: object) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-@cache
-def _code(package: str) -> str:
-    """Digest the source files of ``models``, or of a package of it: other code makes other models."""
-    folder = Path(models.__path__[0]) / package
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(f"{path.relative_to(folder)}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def _keep_whole(folder: Path, files: dict[str, bytes]) -> None:
-    """Write files into a folder that appears at once, with all of them."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name[:8]}-{uuid4().hex}")
-    temporary.mkdir()
-    for name, content in files.items():
-        (temporary / name).write_bytes(content)
-    try:
-        os.replace(temporary, folder)
-    except OSError:
-        shutil.rmtree(temporary)
-        if not folder.exists():
-            raise
-        log.info("%s was trained by another process meanwhile", folder.name)
+    return digest(made_from)
 
 
 def _root(settings: Settings) -> Path:

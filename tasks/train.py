@@ -5,6 +5,7 @@ A model of day D has seen no behaviour of D, so D can evaluate it.
 """
 
 import json
+import logging
 from dataclasses import dataclass
 from datetime import date
 
@@ -15,6 +16,7 @@ from lakehouse.sql import run_sql
 from lakehouse.store import Lakehouse
 from models.increc.model import TrainedModel
 from models.increc.ranks import ALONE, Ranks
+from models.increc.samples import NoSamples
 from models.increc.training import train as train_towers
 from models.pi2i.model import TrainedScorer
 from models.pi2i.training import train as train_scorer
@@ -26,6 +28,8 @@ from tasks.training_state import TrainingState
 
 SCORER, REPORT = "scorer.safetensors", "report.json"
 
+log = logging.getLogger(__name__)
+
 
 class UnknownMethod(LookupError):
     """A method was asked for that the settings do not name."""
@@ -33,7 +37,11 @@ class UnknownMethod(LookupError):
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What one call of ``train`` learned from; ``is_warming_up``: there was nothing to learn from yet."""
+    """
+    What one call of ``train`` learned from; ``is_warming_up``: there was nothing to learn from yet.
+
+    ``final_loss`` is None where nothing was learned.
+    """
 
     method: str
     n_samples: int
@@ -48,7 +56,8 @@ def train(day: date, method: str, settings: Settings, ranks: Ranks = ALONE) -> T
 
     A method with ``start = "carry_on"`` goes on from the checkpoint of the day before, gated or not, and
     learns from the samples of that day only: its weights hold the days before. Where no earlier day has a
-    checkpoint of the method it starts from scratch, on the whole window.
+    checkpoint of the method it starts from scratch, on the whole window; where that day has nothing to learn
+    from, its checkpoint is carried on as it is, with a warning.
 
     A run that was killed goes on after its last whole epoch when it is started again. Of several processes
     that train together (``tasks.train_distributed``) the first one writes.
@@ -79,16 +88,24 @@ def train(day: date, method: str, settings: Settings, ranks: Ranks = ALONE) -> T
         days = days[-1:]
     samples = lakehouse.read_days(tables.INCREC_SAMPLE, days)
     state = TrainingState(settings.var, day, method)
-    model, report = train_towers(
-        samples,
-        read_items(lakehouse, day - ONE_DAY, settings),
-        lakehouse.read(tables.USER_SNAPSHOT, day - ONE_DAY),
-        config,
-        initial=initial,
-        device=settings.device,
-        keeper=state,
-        ranks=ranks,
-    )
+    try:
+        model, report = train_towers(
+            samples,
+            read_items(lakehouse, day - ONE_DAY, settings),
+            lakehouse.read(tables.USER_SNAPSHOT, day - ONE_DAY),
+            config,
+            initial=initial,
+            device=settings.device,
+            keeper=state,
+            ranks=ranks,
+        )
+    except NoSamples as error:
+        if initial is None:
+            raise
+        log.warning("the checkpoint of %s is carried on to %s as it is: %s", day - ONE_DAY, day, error)
+        if ranks.rank == 0:
+            write_files(lakehouse, day, method, read_checkpoint_files(lakehouse, day - ONE_DAY, method))
+        return TrainReport(method, samples.num_rows, 0.0, None, is_warming_up=False)
     if ranks.rank == 0:
         files = {**model.to_files(), REPORT: report.to_json()}
         write_files(lakehouse, day, method, files)

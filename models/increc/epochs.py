@@ -76,6 +76,21 @@ def held_out_loss(network: IncRec, batches: Batches, device: torch.device) -> fl
     return loss
 
 
+def check_weights(tensors: dict[str, Tensor], config: IncRecConfig) -> None:
+    """
+    Check the weights and sums of squared gradients that training ends with.
+
+    Raises:
+        NonFiniteLoss: one is not finite: a loss is computed before its step, so none tells of the last.
+    """
+    for name, value in tensors.items():
+        # One number of a sum tells of all, and needs no memory of the table's size.
+        if value.is_floating_point() and not value.sum().isfinite():
+            raise NonFiniteLoss(
+                f"{config.variant}: {name} is not finite after the last step; {_remedy(config)}"
+            )
+
+
 def autocast(config: IncRecConfig, device: torch.device) -> AbstractContextManager:
     """Compute what runs inside in the config's precision."""
     if config.precision == "float32":

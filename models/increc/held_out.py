@@ -5,7 +5,8 @@ import pyarrow as pa
 
 from models.increc.config import IncRecConfig
 from models.increc.features import splitmix64
-from models.increc.samples import NoSamples
+from models.increc.samples import NoSamples, Samples, read_samples
+from models.increc.vocabulary import Vocabulary
 
 
 def split_users(samples: pa.Table, config: IncRecConfig) -> tuple[pa.Table, pa.Table | None]:
@@ -28,3 +29,22 @@ def split_users(samples: pa.Table, config: IncRecConfig) -> tuple[pa.Table, pa.T
             "samples; change it, or set it to 0 and learn from all"
         )
     return samples.filter(pa.array(~is_held_out)), samples.filter(pa.array(is_held_out))
+
+
+def read_held_out(
+    held_out: pa.Table, users: pa.Table, vocabulary: Vocabulary, config: IncRecConfig
+) -> Samples:
+    """
+    Read the samples that are held out.
+
+    Raises:
+        NoSamples: none has a positive, or an ITG item where the serving tower learns from these.
+    """
+    try:
+        return read_samples(held_out, users, vocabulary, config)[0]
+    except NoSamples as error:
+        raise NoSamples(
+            f"{config.variant} has nothing to measure its held-out loss on: validation_share "
+            f"{config.validation_share} holds out {len(held_out)} samples, none with a positive that counts; "
+            "raise it, or set it to 0 and learn from all"
+        ) from error

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from models.increc.batches import Batches
 from models.increc.config import IncRecConfig
-from models.increc.epochs import held_out_loss, train_epoch
-from models.increc.held_out import split_users
+from models.increc.epochs import check_weights, held_out_loss, train_epoch
+from models.increc.held_out import read_held_out, split_users
 from models.increc.model import TrainedModel
 from models.increc.progress import Keeper, Run, identify
 from models.increc.ranks import ALONE, Ranks
@@ -102,7 +102,7 @@ def train(
         VocabularyChanged: ``items`` contradicts the rows of ``initial``.
         MissingColumn: a table lacks a column.
         NoSuchDevice: ``device`` is unknown or not there.
-        NonFiniteLoss: training diverged.
+        NonFiniteLoss: training diverged, at its last step even, which no loss tells of.
         RanksDiffer: the processes that train together were given different inputs.
     """
     started = perf_counter()
@@ -112,16 +112,16 @@ def train(
     learned, held_out = split_users(samples, config)
     read, n_unknown = read_samples(learned, users, vocabulary, config)
     pool = vocabulary.rows(items["item_id"].to_numpy())
-    batches, read_held_out, held_out_batches = Batches(read, vocabulary, pool, config, ranks), None, None
+    batches, left_out, held_out_batches = Batches(read, vocabulary, pool, config, ranks), None, None
     if held_out is not None:
-        read_held_out, _ = read_samples(held_out, users, vocabulary, config)
-        held_out_batches = Batches(read_held_out, vocabulary, pool, config, ranks)
+        left_out = read_held_out(held_out, users, vocabulary, config)
+        held_out_batches = Batches(left_out, vocabulary, pool, config, ranks)
     with repeatable(config.seed, config.n_threads, where):
         network = first_network(vocabulary, read, config, initial).to(where)
         run = Run(network, first_optimizer(network, config, initial))
         identity = {}
         if keeper or ranks.n > 1:
-            parts = {"samples": read} | ({"held-out samples": read_held_out} if read_held_out else {})
+            parts = {"samples": read} | ({"held-out samples": left_out} if left_out else {})
             identity = identify(config, vocabulary, pool, parts, initial, where, ranks.n)
         if keeper:
             run.resume(keeper, identity, config)
@@ -139,13 +139,14 @@ def train(
             if on_epoch:
                 on_epoch(epoch, means)
         run.take_best()
+        check_weights(run.tensors(), config)
     curves, n_items = run.course.curves, len(vocabulary.known_item_ids)
     report = TrainingReport(
         started_from="carry_on" if initial else "scratch",
         device=where.type,
         n_samples=len(read),
         n_dropped_samples=len(learned) - len(read),
-        n_held_out_samples=len(read_held_out) if read_held_out else 0,
+        n_held_out_samples=len(left_out) if left_out else 0,
         n_rtg=len(read.rtg.values),
         n_itg=len(read.itg.values),
         n_etg=len(read.etg.values),

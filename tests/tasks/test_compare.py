@@ -18,7 +18,8 @@ from lakehouse import tables
 from lakehouse.store import Lakehouse
 from models.increc import backbones
 from tasks import compare_command, tracking
-from tasks.compare import conclude, measure_group, read_hits, train_unit
+from tasks.compare import conclude, measure_group, read_hits, train_unit, training_digest
+from tasks.compare_kept import code_of
 from tasks.comparison_plan import VARIANTS, BadComparison, Plan, Unit, make_plan
 from tasks.evaluate import evaluate
 from tasks.settings import Settings
@@ -126,7 +127,7 @@ def test_every_method_over_every_backbone_is_measured(prepared, tmp_path):
     assert all(np.isfinite(figure.mean) for figure in kept.comparison.figures)
 
 
-def test_what_is_kept_is_not_trained_again_and_other_inputs_are(prepared, tmp_path):
+def test_what_is_kept_is_not_trained_again_and_other_inputs_are(prepared, tmp_path, monkeypatch):
     settings = copied(prepared, tmp_path)
     asked = {"methods": ["TB-ITG"], "backbones": ["dssm"], "seeds": [1, 2]}
     plan = make_plan(settings, **asked)
@@ -141,6 +142,16 @@ def test_what_is_kept_is_not_trained_again_and_other_inputs_are(prepared, tmp_pa
     methods = {name: config.model_copy(update={"epochs": 2}) for name, config in settings.methods.items()}
     other = settings.model_copy(update={"methods": methods})
     assert run_all(plan, other) == [True] * 4
+
+    # Other libraries, other code, other SQL: what depends on them.
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.compare.versions", lambda: {"torch": "0.1"})
+        assert training_digest(Lakehouse(settings.lakehouse_root), plan.units[0], plan, settings) not in {
+            path.name for path in (settings.var / "compare" / "models").iterdir()
+        }
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.compare.code_of", lambda place: "other" if place == "sql" else code_of(place))
+        assert measure_group("dssm", 1, plan, settings)[1]
 
     # Other behaviour on the measured day: the trainings never saw it, the counts are made anew.
     lakehouse = Lakehouse(settings.lakehouse_root)

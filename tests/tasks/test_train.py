@@ -1,6 +1,7 @@
 """Training a day: the same twice, after a kill, and by two processes; what it keeps on the way."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,17 +9,19 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from lakehouse import tables
 from lakehouse.store import Lakehouse, MissingPartition
+from models.increc.samples import NoSamples
 from tasks import train_distributed
 from tasks.histories import build_histories
 from tasks.ingest import ingest_logs
 from tasks.samples import construct_samples
 from tasks.settings import REPOSITORY, Settings, load_settings
 from tasks.swing import rebuild_swing_index
-from tasks.train import UnknownMethod, read_checkpoint, train
+from tasks.train import UnknownMethod, read_checkpoint, read_checkpoint_files, train
 
 FIRST = date(2026, 1, 1)
 DAY = FIRST + timedelta(days=3)
@@ -162,6 +165,36 @@ def test_settings_that_cannot_be_used_are_one_line_of_a_process(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("tasks.train_distributed, process 1: ")
     assert "TRIBUTARY_DEVICE" in line or "device" in line
+
+
+def test_day_without_samples_carries_the_weights_on_as_they_are(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(settings.lakehouse_root, tmp_path / "lakehouse")
+    carried = {"increc": settings.methods["increc"].model_copy(update={"start": "carry_on"})}
+    settings = settings.model_copy(
+        update={"var": tmp_path, "lakehouse_root": str(tmp_path / "lakehouse"), "methods": carried}
+    )
+    lakehouse, eve = Lakehouse(settings.lakehouse_root), DAY - timedelta(days=1)
+    assert train(eve, "increc", settings).n_samples > 64
+    lakehouse.replace(tables.INCREC_SAMPLE, eve, tables.INCREC_SAMPLE.schema.empty_table())
+    report = train(DAY, "increc", settings)
+    assert (report.n_samples, report.final_loss, report.is_warming_up) == (0, None, False)
+    assert f"the checkpoint of {eve} is carried on to {DAY} as it is: IncRec has nothing" in caplog.text
+    before, after = (read_checkpoint_files(lakehouse, day, "increc") for day in (eve, DAY))
+    assert before == after
+    assert train(DAY, "increc", settings) == report
+    # Without weights to carry on there is nothing to write.
+    lakehouse.remove(tables.CHECKPOINT, eve, part="increc")
+    lakehouse.remove(tables.CHECKPOINT, DAY, part="increc")
+    few = lakehouse.read(tables.INCREC_SAMPLE, FIRST + timedelta(days=1)).slice(0, 1)
+    for name in ("rtg_item_ids", "itg_item_ids", "etg_item_ids"):
+        nothing = pa.array([[]], few.schema.field(name).type)
+        few = few.set_column(few.column_names.index(name), name, nothing)
+    lakehouse.replace(tables.INCREC_SAMPLE, FIRST + timedelta(days=1), few)
+    with pytest.raises(NoSamples, match="IncRec has nothing to learn from"):
+        train(DAY, "increc", settings)
+    assert lakehouse.commit(tables.CHECKPOINT, DAY, part="increc") is None
 
 
 def test_unknown_method_and_missing_days_are_refused(settings: Settings) -> None:

@@ -30,6 +30,25 @@ def test_an_empty_side_is_refused(config):
         split_users(one, held_out(config, validation_share=0.001))
 
 
+def test_held_out_samples_without_a_positive_are_one_clear_line(world, config):
+    config = held_out(config, variant="TB-Online")
+    _, left_out = split_users(world.train, config)
+    names = ["rtg_item_ids", "itg_item_ids"]
+    is_left_out = np.isin(world.train["user_id"], left_out["user_id"])
+    samples = world.train
+    for name in names:
+        lists = [
+            [] if out else items for out, items in zip(is_left_out, samples[name].to_pylist(), strict=True)
+        ]
+        column = pa.array(lists, samples.schema.field(name).type)
+        samples = samples.set_column(samples.column_names.index(name), name, column)
+    message = (
+        rf"held-out loss on: validation_share 0.25 holds out {len(left_out)} samples, none with a positive"
+    )
+    with pytest.raises(NoSamples, match=message):
+        train(samples, world.items, world.users, config)
+
+
 def test_training_stops_and_keeps_the_best_epoch(world, config):
     # Few samples and a high rate: the held-out loss soon rises while the training loss goes on falling.
     few = world.train.slice(0, 150)

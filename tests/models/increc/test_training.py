@@ -192,6 +192,17 @@ def test_diverged_training_names_term_epoch_and_step(world, config):
     assert [int(number) for number in named] == order[:5].tolist()
 
 
+def test_weights_that_the_very_last_step_spoils_are_refused(world, config):
+    config = config.model_copy(update={"start": "carry_on", "epochs": 1})
+    few = world.train.slice(0, 50)
+    first, _ = train(few, world.items, world.users, config)
+    # The loss of the one step is finite; the root of a sum of squares below zero is not.
+    first.accumulators["user_towers.basic.mlp.0.weight"].fill_(-1e9)
+    message = r"user_towers.basic.mlp.0.weight is not finite after the last step; lower learning_rate \(0"
+    with pytest.raises(NonFiniteLoss, match=message):
+        train(few, world.items, world.users, config, initial=first)
+
+
 def test_report_is_json_without_wall_clock(world, config):
     _, report = train(
         world.train.slice(0, 50), world.items, world.users, config.model_copy(update={"epochs": 1})
