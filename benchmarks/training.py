@@ -149,7 +149,7 @@ def _measure(model: str, file: Path, samples: dict[str, np.ndarray], arguments) 
                 given = [str(file), model, json.dumps(_options(arguments)), folder]
                 figures = run_apart(command + given)
                 figures["hits"] = [
-                    _hit_rate(Path(folder) / f"{epoch}.npz", samples)
+                    measure_hit_rate(Path(folder) / f"{epoch}.npz", samples)
                     for epoch in range(1, arguments.epochs + 1)
                 ]
             runs[method].append(figures)
@@ -175,7 +175,7 @@ def _seconds_to(hit: float, figures: dict) -> float:
     return next(end for end, reached in zip(figures["ends"], figures["hits"], strict=True) if reached >= hit)
 
 
-def _hit_rate(vectors: Path, samples: dict[str, np.ndarray]) -> float:
+def measure_hit_rate(vectors: Path, samples: dict[str, np.ndarray]) -> float:
     """Measure the macro Hit@100 of vectors on the held-out day, histories excluded."""
     with np.load(vectors) as arrays:
         users, items = arrays["users"], arrays["items"]

@@ -34,6 +34,7 @@ def main(samples_file: str, backbone: str, options: str, folder: str) -> None:
         dim=given["dim"],
         hidden_dim=given["hidden_dim"],
         temperature=given["temperature"],
+        learning_rate=given.get("learning_rate", IncRecConfig.model_fields["learning_rate"].default),
         n_negatives=given["negatives"],
         negatives=given["drawn"],
         epochs=given["epochs"],

@@ -50,6 +50,11 @@ def main(samples_file: str, name: str, options: str, folder: str) -> None:
     batches, test_batches, item_batches = generator.generate_dataloader(
         test, items, batch_size=given["batch"], num_workers=0
     )
+    if "learning_rate" in given:
+        sampled["optimizer_params"] = {
+            "lr": given["learning_rate"],
+            "weight_decay": 1e-5,
+        }  # its default decay
     trainer = MatchTrainer(model, mode=mode, n_epoch=given["epochs"], model_path=folder, **sampled)
     spent, cpu_spent, ends = time.perf_counter() - started, time.process_time() - cpu, []
     for epoch in range(1, given["epochs"] + 1):
