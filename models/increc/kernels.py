@@ -11,9 +11,15 @@ from numba import njit
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def sum_segments(values, index, offsets, sums):
-    """Add rows ``index[offsets[i]:offsets[i + 1]]`` of float32 ``values`` [v, d] into ``sums`` [n, d]."""
+    """Put the sum of rows ``index[offsets[i]:offsets[i + 1]]`` of ``values`` [v, d] into ``sums`` [n, d]."""
     for i in range(len(offsets) - 1):
-        for p in range(offsets[i], offsets[i + 1]):
+        if offsets[i] == offsets[i + 1]:
+            sums[i] = 0
+            continue
+        first = index[offsets[i]]
+        for k in range(values.shape[1]):
+            sums[i, k] = values[first, k]
+        for p in range(offsets[i] + 1, offsets[i + 1]):
             row = index[p]
             for k in range(values.shape[1]):
                 sums[i, k] += values[row, k]

@@ -68,7 +68,7 @@ class _SumRows(torch.autograd.Function):
     def forward(ctx, values: Tensor, index: Tensor, offsets: Tensor) -> Tensor:
         ctx.save_for_backward(index, offsets)
         ctx.n_values = len(values)
-        sums = values.new_zeros(len(offsets) - 1, values.shape[1])
+        sums = values.new_empty(len(offsets) - 1, values.shape[1])
         kernels.sum_segments(*_arrays(values, index, offsets, sums))
         return sums
 
