@@ -104,7 +104,7 @@ def train(day: date, method: str, settings: Settings, ranks: Ranks = ALONE) -> T
             raise
         log.warning("the checkpoint of %s is carried on to %s as it is: %s", day - ONE_DAY, day, error)
         if ranks.rank == 0:
-            write_files(lakehouse, day, method, read_checkpoint_files(lakehouse, day - ONE_DAY, method))
+            write_files(lakehouse, day, method, read_files(lakehouse, day - ONE_DAY, method))
         return TrainReport(method, samples.num_rows, 0.0, None, is_warming_up=False)
     if ranks.rank == 0:
         files = {**model.to_files(), REPORT: report.to_json()}

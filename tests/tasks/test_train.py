@@ -16,12 +16,13 @@ from lakehouse import tables
 from lakehouse.store import Lakehouse, MissingPartition
 from models.increc.samples import NoSamples
 from tasks import train_distributed
+from tasks.checkpoints import read_files
 from tasks.histories import build_histories
 from tasks.ingest import ingest_logs
 from tasks.samples import construct_samples
 from tasks.settings import REPOSITORY, Settings, load_settings
 from tasks.swing import rebuild_swing_index
-from tasks.train import UnknownMethod, read_checkpoint, read_checkpoint_files, train
+from tasks.train import UnknownMethod, read_checkpoint, train
 
 FIRST = date(2026, 1, 1)
 DAY = FIRST + timedelta(days=3)
@@ -181,7 +182,7 @@ def test_day_without_samples_carries_the_weights_on_as_they_are(
     report = train(DAY, "increc", settings)
     assert (report.n_samples, report.final_loss, report.is_warming_up) == (0, None, False)
     assert f"the checkpoint of {eve} is carried on to {DAY} as it is: IncRec has nothing" in caplog.text
-    before, after = (read_checkpoint_files(lakehouse, day, "increc") for day in (eve, DAY))
+    before, after = (read_files(lakehouse, day, "increc") for day in (eve, DAY))
     assert before == after
     assert train(DAY, "increc", settings) == report
     # Without weights to carry on there is nothing to write.
