@@ -55,9 +55,10 @@ truncation-study: .venv/run  ## Hit rate and candidates against T, on days that 
 	@$(STATE) $(BIN)/python -m tasks.truncation $${DAY:+--day="$$DAY"} $${FROM:+--from="$$FROM"} \
 		$${TO:+--to="$$TO"} $${T:+--truncations="$$T"}
 
-pi2i-study: .venv/run  ## PI2I's ablations, truncations and triggers on days that were run: DAY= | FROM= TO= [SEEDS= VARIANTS= T=] VAR=
+pi2i-study: .venv/run  ## PI2I's ablations, truncations and triggers on days that were run: DAY= | FROM= TO= [SEEDS= VARIANTS= T= TOWERS=] VAR=
 	@$(STATE) $(BIN)/python -m tasks.pi2i_study_command $${DAY:+--day="$$DAY"} $${FROM:+--from="$$FROM"} $${TO:+--to="$$TO"} \
-		$${SEEDS:+--seeds="$$SEEDS"} $${VARIANTS:+--variants="$$VARIANTS"} $${T:+--truncations="$$T"}
+		$${SEEDS:+--seeds="$$SEEDS"} $${VARIANTS:+--variants="$$VARIANTS"} $${T:+--truncations="$$T"} \
+		$${TOWERS:+--towers="$$TOWERS"}
 
 compare: .venv/run  ## IncRec's tables on days that were run: [FROM= TO= | LAST=] [METHODS= BACKBONES= SEEDS= K= EVALUATED=] VAR=
 	@$(STATE) $(BIN)/python -m tasks.compare_command $${FROM:+--from="$$FROM"} $${TO:+--to="$$TO"} \

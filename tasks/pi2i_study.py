@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 
 from lakehouse import tables
 from lakehouse.store import Lakehouse
+from models.increc.model import TrainedModel
+from models.increc.training import train as train_tower
 from models.metrics import NOT_RETRIEVED, Interval, hit_rate, paired_difference, target_ranks
 from models.pi2i.config import PI2IConfig
 from models.pi2i.firing import Decay, Firing, count_decay, find_firing
@@ -28,7 +30,7 @@ from tasks.days import ONE_DAY, day_range, ingested, source_first_day
 from tasks.evaluate import Behaviour, read_behaviour
 from tasks.pi2i_results import Cut, PI2IStudy, Row, UserFirings
 from tasks.pi2i_samples import draw_day
-from tasks.settings import PI2I, Settings
+from tasks.settings import BASE, PI2I, Settings
 from tasks.train import is_warming_up, read_items, training_days
 
 FULL, SWING = "full", "swing"
@@ -51,13 +53,14 @@ class BadStudy(ValueError):
 
 @dataclass(frozen=True)
 class Plan:
-    """What to compare: the days, the seeds, the variants beside the full model, the truncations."""
+    """What to compare: the days, the seeds, variants and towers beside the full model, the truncations."""
 
     first: date
     last: date
     seeds: tuple[int, ...]
     variants: tuple[str, ...] = tuple(VARIANTS)
     truncations: tuple[int, ...] = TRUNCATIONS
+    towers: tuple[str, ...] = (BASE,)
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,9 @@ def pi2i_study(plan: Plan, settings: Settings, tell: Callable[[str], None] = lam
             ranks[name] = _ranks(PI2I, {PI2I: trained}, measured, settings)
             n_samples, scorer = n_read, scorer or trained
             tell(f"  {seconds:6.1f} s  {name}, seed {seed}: {n_read} samples")
+        for name, tower, seconds in study.train_towers(seed):
+            ranks[name] = _ranks(name, {name: tower}, measured, settings)
+            tell(f"  {seconds:6.1f} s  {name}, seed {seed}")
         rows += [study.row(name, seed, own, ranks[FULL]) for name, own in ranks.items()]
         rows.append(study.row(SWING, seed, swing, ranks[FULL]))
     decay, users = study.triggers()
@@ -109,6 +115,13 @@ def _check(plan: Plan, settings: Settings) -> list[date]:
     for name in plan.variants:
         if name not in VARIANTS:
             raise BadStudy(f"unknown variant {name}; known: {', '.join(VARIANTS)}")
+    for name in plan.towers:
+        if name not in settings.methods:
+            raise BadStudy(f"unknown tower {name}; the settings have {', '.join(settings.methods)}")
+        if settings.methods[name].filter_retrieved:
+            raise BadStudy(
+                f"the tower {name} leaves out what other channels return: compare one that does not"
+            )
     lakehouse = Lakehouse(settings.lakehouse_root)
     for day in days:
         lakehouse.require(tables.TARGET_GROUP, day)
@@ -144,9 +157,7 @@ class _Study:
     def train_all(self, seed: int) -> Iterator[tuple[str, TrainedScorer, int, float]]:
         """Train the full model, then the other variants: name, scorer, number of samples, seconds."""
         drawn_as, samples = None, None
-        eve = self.plan.first - ONE_DAY
-        items = read_items(self.lakehouse, eve, self.settings)
-        users = self.lakehouse.read(tables.USER_SNAPSHOT, eve)
+        items, users = self._snapshots()
         for name in dict.fromkeys((FULL, *self.plan.variants)):
             config = variant_config(self.settings.pi2i, name, seed)
             if config.sampling != drawn_as:
@@ -154,6 +165,18 @@ class _Study:
             started = perf_counter()
             scorer, report = train(samples, items, users, config, device=self.settings.device)
             yield name, scorer, report.n_samples, perf_counter() - started
+
+    def train_towers(self, seed: int) -> Iterator[tuple[str, TrainedModel, float]]:
+        """Train the towers to compare with, on the same window: name, tower, seconds."""
+        if not self.plan.towers:
+            return
+        days = training_days(self.lakehouse, self.plan.first, self.settings)
+        samples, snapshots = self.lakehouse.read_days(tables.INCREC_SAMPLE, days), self._snapshots()
+        for name in self.plan.towers:
+            config = self.settings.methods[name].model_copy(update={"seed": seed})
+            started = perf_counter()
+            tower, _ = train_tower(samples, *snapshots, config, device=self.settings.device)
+            yield name, tower, perf_counter() - started
 
     def row(self, name: str, seed: int, ranks: np.ndarray, of_full: np.ndarray) -> Row:
         """Measure one method, and the full model against it."""
@@ -217,6 +240,12 @@ class _Study:
         )
         return count_decay(firing), shown
 
+    def _snapshots(self) -> tuple[pa.Table, pa.Table]:
+        """Read items and users as the training knows them."""
+        eve = self.plan.first - ONE_DAY
+        users = self.lakehouse.read(tables.USER_SNAPSHOT, eve)
+        return read_items(self.lakehouse, eve, self.settings), users
+
     def _samples(self, config: PI2IConfig) -> pa.Table:
         """Read the samples of the window, or draw them where they are kept of another sampling or seed."""
         days = training_days(self.lakehouse, self.plan.first, self.settings)
@@ -241,7 +270,10 @@ def _read(day: date, lakehouse: Lakehouse, settings: Settings) -> Measured:
 
 
 def _ranks(
-    channel: str, models: dict[str, TrainedScorer], measured: list[Measured], settings: Settings
+    channel: str,
+    models: dict[str, TrainedScorer | TrainedModel],
+    measured: list[Measured],
+    settings: Settings,
 ) -> np.ndarray:
     """Give the ranks of the targets, day after day, in a channel's lists."""
     depth = max(settings.evaluation.ks)

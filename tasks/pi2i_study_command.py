@@ -6,7 +6,7 @@ from datetime import date
 
 from tasks.pi2i_results import PI2IStudy
 from tasks.pi2i_study import TRUNCATIONS, VARIANTS, BadStudy, Plan, pi2i_study
-from tasks.settings import Settings, load_settings
+from tasks.settings import BASE, Settings, load_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,6 +20,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", help="seeds of samples and weights, e.g. 1,2,3; default the settings'")
     parser.add_argument("--variants", help=f"of {', '.join(VARIANTS)}; default all")
     parser.add_argument("--truncations", help=f"default {','.join(map(str, TRUNCATIONS))}")
+    parser.add_argument(
+        "--towers", default=BASE, help=f"methods of the settings to compare with; default {BASE}"
+    )
     options = parser.parse_args(arguments)
     try:
         settings = load_settings()
@@ -43,8 +46,13 @@ def _plan(options: argparse.Namespace, settings: Settings) -> Plan:
         raise BadStudy(f"{error}; a day is written YYYY-MM-DD") from error
     seeds = _numbers("SEEDS", options.seeds) or ((settings.pi2i.seed if settings.pi2i else 0),)
     kept = tuple(t for t in TRUNCATIONS if t <= settings.swing.truncation)
-    variants = tuple(name.strip() for name in options.variants.split(",")) if options.variants else ()
-    return Plan(first, last, seeds, variants or tuple(VARIANTS), _numbers("T", options.truncations) or kept)
+    variants = _names(options.variants) or tuple(VARIANTS)
+    truncations = _numbers("T", options.truncations) or kept
+    return Plan(first, last, seeds, variants, truncations, _names(options.towers))
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",")) if text else ()
 
 
 def _numbers(name: str, text: str | None) -> tuple[int, ...]:

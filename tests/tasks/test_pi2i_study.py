@@ -57,7 +57,7 @@ def values(found: Interval) -> tuple[float, float, float]:
 
 def test_the_full_model_and_swing_are_those_of_the_evaluation(settings: Settings, study: PI2IStudy) -> None:
     by_name = {row.name: row for row in study.rows}
-    assert list(by_name) == [FULL, "no_trigger", "hard_only", SWING]
+    assert list(by_name) == [FULL, "no_trigger", "hard_only", "base", SWING]
     for name, method in ((FULL, "pi2i"), (SWING, "swing")):
         expected = measured(settings, method)
         assert {k: values(found) for k, found in by_name[name].hit_rates.items()} == {
@@ -144,6 +144,7 @@ def test_the_command_keeps_tables_and_figure_and_logs_the_same_once_without_writ
         (["--day", "2026-03-03"], "no committed partition of target_group for 2026-03-03"),
         (["--day", "2026-01-01"], "before 2026-01-01 there is nothing to learn from: begin later"),
         (["--day", "2026-01-05", "--variants", "tiny"], "unknown variant tiny; known: full, self_attention"),
+        (["--day", "2026-01-05", "--towers", "tall"], "unknown tower tall; the settings have base"),
         (["--day", "2026-01-05", "--seeds", "a"], "SEEDS=a is no list of whole numbers"),
         (["--day", "2026-01-05", "--truncations", "9,41"], "T = 41 is not from 1 to the i2i table's own, 40"),
     ],
