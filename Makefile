@@ -9,7 +9,7 @@ VAR ?= var
 # What a person gives reaches the recipes as variables of the environment, letter by letter: neither make nor
 # a shell reads into it.
 GIVEN := SOURCE DATA FROM TO VAR K REPROCESS VERSION REASON FORCE DAY T KUAIRAND SHAPES METHODS BACKBONES SEEDS \
-	LAST EVALUATED ITEMS
+	LAST EVALUATED ITEMS VARIANTS TOWERS
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 override VAR := $(or $(value VAR),var)
 export $(GIVEN)
