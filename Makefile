@@ -24,7 +24,7 @@ SERVICES := [ ! -f "$$VAR/services/environment.sh" ] || . "$$VAR/services/enviro
 STATE := $(SERVICES) $(FOLDER)
 
 .PHONY: help run summary truncation-study pi2i-study compare up down status backfill publish rollback approve audit bench bench-env \
-	bench-training bench-evaluation test test-faults lint clean
+	bench-training bench-evaluation flink-env mnr mnr-status mnr-savepoint mnr-stop test test-faults lint clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -88,6 +88,26 @@ approve: .venv/run  ## Make the challenger the champion and serve it: VAR= [VERS
 	@$(STATE) $(BIN)/python -m tasks.serve approve $${VERSION:+--version="$$VERSION"} \
 		$${REASON:+--reason="$$REASON"} $${FORCE:+--force="$$FORCE"}
 
+.venv-flink/flink: Makefile
+	@echo "Installing Flink into .venv-flink: half a minute, once"
+	@$(PYTHON) -m venv .venv-flink
+	@.venv-flink/bin/pip install -qq apache-flink==2.3.0 numba==0.68.1 pydantic==2.14.4 redis==5.3.1
+	@touch $@
+
+flink-env: .venv-flink/flink  ## The environment of the streaming MNR job (842 MB; needs Java 17)
+
+mnr: .venv/deploy .venv-flink/flink  ## Start Flink and the streaming MNR job, or go on: VAR=
+	@$(STATE) $(BIN)/python -m services.mnr start
+
+mnr-status: .venv/deploy  ## How the streaming job stands: VAR=
+	@$(STATE) $(BIN)/python -m services.mnr status
+
+mnr-savepoint: .venv/deploy  ## Take a savepoint of the running job: VAR=
+	@$(STATE) $(BIN)/python -m services.mnr savepoint
+
+mnr-stop: .venv/deploy  ## Stop it with a savepoint, from which `make mnr` goes on: VAR=
+	@$(STATE) $(BIN)/python -m services.mnr stop
+
 .venv-bench/peers: Makefile
 	@echo "Installing the peers of the benchmarks into .venv-bench"
 	@$(PYTHON) -m venv .venv-bench
@@ -133,4 +153,4 @@ test-faults: .venv/dev  ## Inject every fault, with a table of counts; the slow 
 	$(BIN)/pytest --ignore tests/faults -m slow
 
 clean:  ## Remove the environment and caches; the state folder stays
-	rm -rf .venv .venv-bench .pip-audit.log build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .venv-flink .pip-audit.log build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -59,7 +59,9 @@ class Flink:
             raise FlinkMissing(f"no Flink environment at {self.environment}: run `make flink-env`")
         java = os.environ.get("JAVA_HOME")
         if not (shutil.which(f"{java}/bin/java") if java else shutil.which("java")):
-            raise FlinkMissing("no Java: install a Java 17 (apt install openjdk-17-jre-headless) or set JAVA_HOME")
+            raise FlinkMissing(
+                "no Java: install a Java 17 (apt install openjdk-17-jre-headless) or set JAVA_HOME"
+            )
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,13 @@ class Cluster:
 
 def write_cluster(cluster: Cluster, flink: Flink, job: JobConfig, rest_port: int) -> None:
     """Write the cluster's files anew; state and logs stay."""
-    for folder in (cluster.logs, cluster.checkpoints, cluster.savepoints, cluster.refused, cluster.folder / "conf"):
+    for folder in (
+        cluster.logs,
+        cluster.checkpoints,
+        cluster.savepoints,
+        cluster.refused,
+        cluster.folder / "conf",
+    ):
         folder.mkdir(parents=True, exist_ok=True)
     if job.stream.lines is not None:
         job.stream.lines.mkdir(parents=True, exist_ok=True)
@@ -113,13 +121,17 @@ def write_cluster(cluster: Cluster, flink: Flink, job: JobConfig, rest_port: int
     default = yaml.safe_load((flink.home / "conf" / "config.yaml").read_text())
     options = flink_options(cluster, flink, job.stream, rest_port)
     options["env.java.opts.all"] = default["env"]["java"]["opts"]["all"]
+    # It runs for seconds at full speed, at its start: it is back sooner without the optimising compiler.
+    options["env.java.opts.jobmanager"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
     (cluster.folder / "conf" / "config.yaml").write_text(yaml.safe_dump(options))
     for name in ("log4j-console.properties", "log4j.properties"):
         shutil.copyfile(flink.home / "conf" / name, cluster.folder / "conf" / name)
     _link_jars(cluster.folder / "lib", flink, job.stream.jars)
 
 
-def flink_options(cluster: Cluster, flink: Flink, stream: MNRStreamConfig, rest_port: int) -> dict[str, object]:
+def flink_options(
+    cluster: Cluster, flink: Flink, stream: MNRStreamConfig, rest_port: int
+) -> dict[str, object]:
     """Give Flink's configuration."""
     return {
         "jobmanager.rpc.address": "127.0.0.1",
@@ -130,7 +142,9 @@ def flink_options(cluster: Cluster, flink: Flink, stream: MNRStreamConfig, rest_
         "taskmanager.host": "127.0.0.1",
         "taskmanager.bind-host": "127.0.0.1",
         "taskmanager.memory.process.size": f"{stream.taskmanager_mib}m",
-        "taskmanager.memory.managed.fraction": 0.1 if stream.state == "heap" and stream.mode == "thread" else 0.4,
+        "taskmanager.memory.managed.fraction": 0.1
+        if stream.state == "heap" and stream.mode == "thread"
+        else 0.4,
         "taskmanager.memory.network.max": "64m",
         "taskmanager.numberOfTaskSlots": stream.parallelism,
         "parallelism.default": stream.parallelism,
@@ -141,6 +155,8 @@ def flink_options(cluster: Cluster, flink: Flink, stream: MNRStreamConfig, rest_
         # A killed process is missed within seconds, not a minute.
         "heartbeat.interval": "1 s",
         "heartbeat.timeout": "10 s",
+        # Stopped with a savepoint, the job manager waits to be stopped, too: a supervisor would start it again.
+        "execution.shutdown-on-application-finish": False,
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": 2_147_483_647,
         "restart-strategy.fixed-delay.delay": "500 ms",

@@ -57,7 +57,10 @@ class MNRStreamConfig(BaseModel):
         0.1, ge=0.01, le=60, description="How long lists are gathered before they are written together."
     )
     rest_port: int = Field(
-        8081, ge=0, le=65535, description="Port of Flink's page and REST address; 0 takes a free one, and keeps it."
+        8081,
+        ge=0,
+        le=65535,
+        description="Port of Flink's page and REST address; 0 takes a free one, and keeps it.",
     )
     jobmanager_mib: int = Field(1024, ge=768, description="Memory of a local cluster's job manager process.")
     taskmanager_mib: int = Field(2048, ge=1024, description="Memory of its task manager process.")

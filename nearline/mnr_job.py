@@ -209,7 +209,9 @@ def build(environment: StreamExecutionEnvironment, config: JobConfig) -> None:
     ).name("queue and score").uid("queue").sink_to(_nothing()).name("nothing").uid("nothing")
     events.get_side_output(refused).start_new_chain().name("refused events").uid("refused").sink_to(
         FileSink.for_row_format(str(config.malformed), Encoder.simple_string_encoder())
-        .with_rolling_policy(RollingPolicy.default_rolling_policy(rollover_interval=60_000, inactivity_interval=10_000))
+        .with_rolling_policy(
+            RollingPolicy.default_rolling_policy(rollover_interval=60_000, inactivity_interval=10_000)
+        )
         .build()
     ).name("refused events' files").uid("refused_files")
 

@@ -17,8 +17,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from lakehouse.sources import SourceConfig
 from models.increc.config import IncRecConfig, Variant
+from models.mnr import MNRConfig
 from models.pi2i.config import PI2IConfig
 from models.swing import SwingConfig
+from nearline.mnr_config import MNRStreamConfig
 from tasks.alerts_config import AlertsConfig
 from tasks.retention_config import RetentionConfig
 from tasks.services_config import ServicesConfig
@@ -119,6 +121,13 @@ class Settings(BaseSettings):
     pi2i: PI2IConfig | None = Field(None, description="PI2I's scorer of what Swing reaches; unset: off.")
     channels: dict[str, Quota] = Field(description="Served channels and their quota in the merged list.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="What is measured.")
+
+    mnr: MNRConfig = Field(
+        default_factory=MNRConfig, description="Candidates from other scenarios' rankings."
+    )
+    mnr_stream: MNRStreamConfig = Field(
+        default_factory=MNRStreamConfig, description="The streaming job that keeps them fresh."
+    )
 
     promotion: Literal["manual", "auto"] = Field("manual", description="Who moves the alias champion.")
     experiment: str = Field("daily_cycle", min_length=1, description="MLflow experiment of the daily runs.")
