@@ -23,8 +23,8 @@ import numpy as np
 from benchmarks.mnr_load import WHOLE_QUEUE, Expected, StreamingJob, events, flink_environment, own_redis
 from benchmarks.running import print_table
 from models.mnr import MNRConfig, insert, score
-from nearline.mnr_cluster import FlinkMissing
 from nearline.mnr_events import read_event
+from nearline.mnr_process import FlinkMissing
 from nearline.store import open_store
 
 PARTS = ("pure", "throughput", "latency", "recovery")

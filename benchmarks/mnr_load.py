@@ -17,10 +17,10 @@ import psutil
 import redis
 
 from models.mnr import MNRConfig, insert, score
-from nearline.mnr_cluster import Flink
 from nearline.mnr_config import MNRStreamConfig
 from nearline.mnr_events import read_event
 from nearline.mnr_lists import list_name
+from nearline.mnr_process import Flink
 from nearline.store import OnlineStore
 from services import mnr
 from services.flink_api import FlinkApi

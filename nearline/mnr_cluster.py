@@ -1,108 +1,38 @@
 """
-How does a local Flink cluster run the job? Its files, its two processes, and where it goes on from.
+How is a local Flink cluster told to run the job? Its configuration and its files.
 
-The job manager runs the job in application mode: one process that carries the job, which a supervisor starts again
-when it dies, and which then goes on from the newest checkpoint or savepoint in the folder. The task manager
-connects to it again by itself.
-
-    python -m nearline.mnr_cluster jobmanager|taskmanager FOLDER     (a process, in the foreground)
+The job manager runs the job in application mode: one process that carries the job, which a supervisor starts
+again when it dies (`nearline.mnr_process`). The task manager connects to it again by itself.
 """
 
 import json
 import os
+import shlex
 import shutil
-import sys
-from dataclasses import dataclass
+import subprocess
 from pathlib import Path
 
 import yaml
 
 from nearline.mnr_config import JobConfig, MNRStreamConfig
+from nearline.mnr_process import (
+    ENTRY_POINT,
+    Cluster,
+    Flink,
+    FlinkMissing,
+    command_file,
+    environment,
+    find_java,
+)
 
-ENTRY = "org.apache.flink.client.python.PythonDriver"
-REPOSITORY = Path(__file__).resolve().parents[1]
-
-
-class FlinkMissing(RuntimeError):
-    """Java or the Flink environment is not there; one line that says what to do."""
-
-
-@dataclass(frozen=True)
-class Flink:
-    """The Flink environment: a virtual environment with PyFlink."""
-
-    environment: Path
-
-    @property
-    def python(self) -> Path:
-        """Its interpreter."""
-        return self.environment / "bin" / "python"
-
-    @property
-    def packages(self) -> Path:
-        """Its site-packages."""
-        return self.environment / "lib" / "python3.11" / "site-packages"
-
-    @property
-    def home(self) -> Path:
-        """Flink itself."""
-        return self.packages / "pyflink"
-
-    def refuse_missing(self) -> None:
-        """
-        Refuse to go on without Java or PyFlink.
-
-        Raises:
-            FlinkMissing: one is not there.
-        """
-        if not (self.home / "bin" / "standalone-job.sh").exists():
-            raise FlinkMissing(f"no Flink environment at {self.environment}: run `make flink-env`")
-        java = os.environ.get("JAVA_HOME")
-        if not (shutil.which(f"{java}/bin/java") if java else shutil.which("java")):
-            raise FlinkMissing(
-                "no Java: install a Java 17 (apt install openjdk-17-jre-headless) or set JAVA_HOME"
-            )
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The files of one job's cluster."""
-
-    folder: Path
-
-    @property
-    def job_file(self) -> Path:
-        """What the job has been told; readable by its owner alone, as the store's URL may have a password."""
-        return self.folder / "job.json"
-
-    @property
-    def logs(self) -> Path:
-        """The processes' logs."""
-        return self.folder / "logs"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Flink's checkpoints."""
-        return self.folder / "checkpoints"
-
-    @property
-    def savepoints(self) -> Path:
-        """Savepoints, taken when the job is stopped or on demand."""
-        return self.folder / "savepoints"
-
-    @property
-    def refused(self) -> Path:
-        """Events that were refused, one JSON object a line, with the reason."""
-        return self.folder / "refused"
-
-    def config(self) -> JobConfig:
-        """Read what the job has been told."""
-        return JobConfig.model_validate_json(self.job_file.read_text())
-
-    def newest_state(self) -> Path | None:
-        """Give the newest complete checkpoint or savepoint; None for a job that never had one."""
-        marks = [*self.checkpoints.glob("*/chk-*/_metadata"), *self.savepoints.glob("*/_metadata")]
-        return max(marks, key=lambda mark: mark.stat().st_mtime_ns).parent if marks else None
+JOB_MODULE = "nearline.mnr_job"
+SHIM = """\
+#!/bin/bash
+case " $* " in
+  *ClusterEntryPoint*|*TaskManagerRunner*) printf '%s\\0' "$@" > "$CAPTURED" ;;
+  *) exec {java} "$@" ;;
+esac
+"""
 
 
 def write_cluster(cluster: Cluster, flink: Flink, job: JobConfig, rest_port: int) -> None:
@@ -127,6 +57,7 @@ def write_cluster(cluster: Cluster, flink: Flink, job: JobConfig, rest_port: int
     for name in ("log4j-console.properties", "log4j.properties"):
         shutil.copyfile(flink.home / "conf" / name, cluster.folder / "conf" / name)
     _link_jars(cluster.folder / "lib", flink, job.stream.jars)
+    _capture_commands(cluster, flink)
 
 
 def flink_options(
@@ -181,39 +112,42 @@ def flink_options(
     }
 
 
-def environment(cluster: Cluster, flink: Flink) -> dict[str, str]:
-    """Give the environment of the cluster's processes."""
-    return {
-        **os.environ,
-        "FLINK_HOME": str(flink.home),
-        "FLINK_CONF_DIR": str(cluster.folder / "conf"),
-        "FLINK_LIB_DIR": str(cluster.folder / "lib"),
-        "FLINK_LOG_DIR": str(cluster.logs),
-        "FLINK_PID_DIR": str(cluster.folder / "pid"),
-        "PATH": f"{flink.environment / 'bin'}:{os.environ['PATH']}",
-        # Thread mode starts no interpreter of the environment: it has to be told where packages are.
-        "PYTHONPATH": f"{REPOSITORY}:{flink.packages}",
+def _capture_commands(cluster: Cluster, flink: Flink) -> None:
+    """
+    Keep the command lines that Flink's own scripts would run.
+
+    The scripts take seconds, which a killed process would be away longer. They are run once, with a ``java`` that
+    writes down how it was called.
+    """
+    shim = cluster.folder / "java" / "bin" / "java"
+    shim.parent.mkdir(parents=True, exist_ok=True)
+    shim.write_text(SHIM.format(java=shlex.quote(find_java())))
+    shim.chmod(0o700)
+    scripts = {
+        "jobmanager": [
+            "standalone-job.sh",
+            "start-foreground",
+            "--job-classname",
+            ENTRY_POINT,
+            "-pym",
+            JOB_MODULE,
+            cluster.job_file,
+        ],
+        "taskmanager": ["taskmanager.sh", "start-foreground"],
     }
-
-
-def command(cluster: Cluster, flink: Flink, role: str) -> list[str]:
-    """Give the command line of one process; the job manager's says where the job goes on from."""
-    if role == "taskmanager":
-        return [str(flink.home / "bin" / "taskmanager.sh"), "start-foreground"]
-    state = cluster.newest_state()
-    restore = ["--fromSavepoint", state.as_uri()] if state else []
-    job = ["-pym", "nearline.mnr_job", str(cluster.job_file)]
-    return [
-        str(flink.home / "bin" / "standalone-job.sh"), "start-foreground", "--job-classname", ENTRY, *restore, *job
-    ]  # fmt: skip
-
-
-def forget_old_checkpoints(cluster: Cluster) -> None:
-    """Delete the checkpoints of earlier incarnations, but for the one that the newest state is of."""
-    newest = cluster.newest_state()
-    for folder in cluster.checkpoints.glob("*"):
-        if newest is not None and folder not in newest.parents:
-            shutil.rmtree(folder, ignore_errors=True)
+    for role, (script, *arguments) in scripts.items():
+        captured = cluster.folder / f"{role}.arguments"
+        captured.unlink(missing_ok=True)
+        ran = subprocess.run(
+            [flink.home / "bin" / script, *arguments],
+            env={**environment(cluster, flink), "JAVA_HOME": str(shim.parents[1]), "CAPTURED": str(captured)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if not captured.exists():
+            last = (ran.stderr.strip() or ran.stdout.strip() or "no output").splitlines()[-1]
+            raise FlinkMissing(f"Flink's {script} does not start: {last}")
+        words = captured.read_text().rstrip("\0").split("\0")
+        command_file(cluster, role).write_text(json.dumps([find_java(), *words]))
 
 
 def _link_jars(folder: Path, flink: Flink, jars: tuple[Path, ...]) -> None:
@@ -229,18 +163,3 @@ def _write_private(path: Path, text: str) -> None:
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
         file.write(text)
-
-
-def main(arguments: list[str]) -> None:
-    """Become one of the cluster's processes."""
-    role, folder, flink_environment = arguments
-    cluster, flink = Cluster(Path(folder)), Flink(Path(flink_environment))
-    if role == "jobmanager":
-        forget_old_checkpoints(cluster)
-    line = command(cluster, flink, role)
-    print(json.dumps(line), flush=True)
-    os.execve(line[0], line, environment(cluster, flink))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

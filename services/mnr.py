@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nearline.mnr_cluster import Cluster, Flink, FlinkMissing, write_cluster
+from nearline.mnr_cluster import write_cluster
 from nearline.mnr_config import JobConfig
+from nearline.mnr_process import Cluster, Flink, FlinkMissing
 from services.flink_api import FlinkApi, JobState
 from services.ports import choose_ports
 from services.processes import Process, Stage, render_supervisor
@@ -96,7 +97,7 @@ def status(settings: Settings) -> int:
     if job is None:
         print(f"mnr: no streaming job answers for {settings.var}; `make mnr` starts it", file=sys.stderr)
         return 1
-    api, config = _api(state), state.cluster.config()
+    api, config = _api(state), JobConfig.model_validate_json(state.cluster.job_file.read_text())
     source = config.stream.kafka.topic if config.stream.kafka else config.stream.lines
     print(
         f"job        {job.state}, {job.n_running} of {job.n_tasks} tasks run, {config.stream.mode} mode; {api.url}"
@@ -158,7 +159,7 @@ def _processes(state: MNRState, flink: Flink) -> list[Process]:
             command=[
                 sys.executable,
                 "-m",
-                "nearline.mnr_cluster",
+                "nearline.mnr_process",
                 role,
                 str(state.folder),
                 str(flink.environment),
