@@ -1,13 +1,14 @@
 """
 How fast is the streaming MNR job, how soon is a list in the store, and how soon is a killed job exact again?
 
-    python -m benchmarks.mnr [--parts pure,throughput,latency,recovery] [--modes thread,process] [--items 100,500]
+    python -m benchmarks.mnr [--parts pure,throughput,latency,recovery] [--modes thread,process] [--items 100]
 
-Throughput is ranking events per second of CPU that the task manager and its Python workers use, read, queued,
-scored and written to Redis, checkpoints on; the pure function alone is the limit. Latency is from the moment a file
-of lines is in the folder to that of the write. A recovery ends when every queue's whole content, as its list shows
-it, is what the pure function makes of all lines. The last line is one JSON object; its ratio is the events per
-CPU second of thread mode at 100 items over those of process mode. Needs `make flink-env` and redis-server.
+Throughput is ranking events per second of CPU that the task manager and its Python workers use: read,
+queued, scored and written to Redis, checkpoints on. The pure functions alone are the limit. Latency is from
+the moment a file of lines is in the folder to that of the write. A recovery ends when every queue's whole
+content, as its list shows it, is what the pure functions make of all lines. The last line is one JSON
+object; its ratio is thread mode's events per CPU second at 100 items over process mode's. Needs `make
+flink-env` and redis-server.
 """
 
 import argparse
@@ -137,13 +138,7 @@ def _throughput(var: Path, url: str, flink, mode: str, n_items: int, n_events: i
         "wall s": round(wall, 1),
         "events per wall s": round(n / wall),
         "lists written": counters["written"],
-        "checkpoints": job_checkpoints(counters),
     }
-
-
-def job_checkpoints(counters: dict) -> str:
-    """Say that checkpoints were on; how often is the job's default."""
-    return "every 2 s"
 
 
 def _wait_for_visits(job: StreamingJob, n: int, seconds: float) -> None:
@@ -235,8 +230,7 @@ def _recovery(var: Path, url: str, flink, mode: str) -> list[dict]:
             killed = time.monotonic()
             _feed(job, expected, 2000 * place + 1000, slowly=True)
             _wait_until_exact(job, expected, store)
-            rows.append({"fault": f"kill -9 {entry_point}", "s until exact": round(time.monotonic() - killed, 1),
-                         "queues": len(expected.queues), "differing": 0})  # fmt: skip
+            rows.append(_exact(f"kill -9 {entry_point}", killed, expected))
             time.sleep(10)
         print("recovery, savepoint and another alpha", file=sys.stderr, flush=True)
         started = time.monotonic()
@@ -245,11 +239,15 @@ def _recovery(var: Path, url: str, flink, mode: str) -> list[dict]:
         job.start()
         _feed(job, expected, 9000)
         _wait_until_exact(job, expected, store)
-        rows.append({"fault": "savepoint, alpha 50 to 10", "s until exact": round(time.monotonic() - started, 1),
-                     "queues": len(expected.queues), "differing": 0})  # fmt: skip
+        rows.append(_exact("savepoint, alpha 50 to 10", started, expected))
     finally:
         job.stop()
     return rows
+
+
+def _exact(fault: str, since: float, expected: Expected) -> dict:
+    seconds = round(time.monotonic() - since, 1)
+    return {"fault": fault, "s until exact": seconds, "queues": len(expected.queues)}
 
 
 def _feed(job: StreamingJob, expected: Expected, first: int, slowly: bool = False) -> None:

@@ -32,10 +32,8 @@ WHOLE_QUEUE = MNRConfig(k=10_000, max_per_category=None)
 NOON = 1_767_268_800_000_000  # 2026-01-01 12:00 UTC, in microseconds
 
 
-def events(
-    first: int, n: int, n_items: int, n_users: int, scenario: str = "search", now: int | None = None
-) -> list[str]:
-    """Draw the lines of requests ``first`` to ``first + n``; each always the same but for ``now``, its time."""
+def events(first: int, n: int, n_items: int, n_users: int) -> list[str]:
+    """Draw the lines of requests ``first`` to ``first + n``, each the same every time."""
     lines = []
     for request in range(first, first + n):
         generator = np.random.default_rng(request)
@@ -43,8 +41,8 @@ def events(
         values = {
             "request_id": request,
             "user_id": int(generator.integers(n_users)),
-            "scenario": scenario,
-            "event_time": now or NOON + 1000 * request + int(generator.integers(-20_000, 20_000)),
+            "scenario": "search",
+            "event_time": NOON + 1000 * request + int(generator.integers(-20_000, 20_000)),
             "item_ids": items.tolist(),
             "category_ids": (items % 50).tolist(),
             "scores": np.round(np.linspace(1, 0.1, n_items), 4).tolist(),

@@ -86,7 +86,7 @@ def flink_options(
         # A killed process is missed within seconds, not a minute.
         "heartbeat.interval": "1 s",
         "heartbeat.timeout": "10 s",
-        # Stopped with a savepoint, the job manager waits to be stopped, too: a supervisor would start it again.
+        # Once the job has stopped with a savepoint, the supervisor would start an ended process again.
         "execution.shutdown-on-application-finish": False,
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": 2_147_483_647,
@@ -116,8 +116,8 @@ def _capture_commands(cluster: Cluster, flink: Flink) -> None:
     """
     Keep the command lines that Flink's own scripts would run.
 
-    The scripts take seconds, which a killed process would be away longer. They are run once, with a ``java`` that
-    writes down how it was called.
+    The scripts take seconds, for which a killed process would be away longer. They are run once, with a
+    ``java`` that writes down how it was called.
     """
     shim = cluster.folder / "java" / "bin" / "java"
     shim.parent.mkdir(parents=True, exist_ok=True)

@@ -26,14 +26,14 @@ class MNRStreamConfig(BaseModel):
 
     lines: Path | None = Field(
         None,
-        description="Folder that JSON-lines files are moved into, whole; default <var>/mnr/lines. A file that "
-        "grows after it was seen is not read again.",
+        description="Folder that JSON-lines files are moved into, whole; default <var>/mnr/lines. What is "
+        "added to a file after it was seen is not read.",
     )
     kafka: KafkaConfig | None = Field(None, description="Read a Kafka topic instead of the folder.")
     jars: tuple[Path, ...] = Field((), description="Further jars for Flink: Kafka's connector and client.")
     mode: Literal["thread", "process"] = Field(
         "thread",
-        description="Python inside Flink's own processes (thread), which is faster, or beside them (process).",
+        description="Python inside Flink's processes (thread), which is faster, or beside them (process).",
     )
     parallelism: int = Field(1, ge=1, le=1024, description="Parallel tasks, and slots of a local cluster.")
     state: Literal["heap", "rocksdb"] = Field(

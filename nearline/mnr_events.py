@@ -103,9 +103,9 @@ def _numbers(
         array = np.array(value)
     except (ValueError, OverflowError):
         array = None
-    if array is not None and (array.dtype == dtype or (dtype is np.float64 and array.dtype == np.int64)):
-        if array.ndim == 1:
-            return array.astype(dtype, copy=False)
+    fits = array is not None and array.ndim == 1 and array.dtype in (dtype, np.int64)
+    if fits:
+        return array.astype(dtype, copy=False)
     return np.array([or_missing(each) for each in value], dtype)
 
 

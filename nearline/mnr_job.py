@@ -5,13 +5,13 @@ What does Flink run? Lines -> visits -> one queue per (user, scenario) -> lists 
                     refused events -> files, with the reason
 
 Runs in Flink's own environment: ``python -m nearline.mnr_job job.json``. A list is written some milliseconds
-after its event, together with others, by a timer of its key. Timers are part of a checkpoint, so what a killed
-process had gathered is made again; the store lets no older list win.
+after its event, together with others, by a timer of its key. Timers are part of a checkpoint, so what a
+killed process had gathered is made again; the store lets no older list win.
 
-In thread mode a thread runs one Python operator at most: a second one would have a Python thread state of its
-own, and compiled code would wait for the first one's for ever. So reading an event gives its key and timestamp
-as well, and Java classes of PyFlink do the rest; the refused, whose stream begins with a Python operator, have a
-thread of their own.
+In thread mode a thread runs one Python operator at most: a second one would have a Python thread state of
+its own, and compiled code would wait for the first one's for ever. So reading an event gives its key and
+timestamp as well, and Java classes of PyFlink do the rest; the refused, whose stream begins with a Python
+operator, have a thread of their own.
 """
 
 import sys
@@ -74,7 +74,7 @@ def _lines(environment: StreamExecutionEnvironment, stream: MNRStreamConfig) -> 
 def _by_key(
     events: DataStream, keyed_value: TypeInformation, value: TypeInformation, lateness_seconds: float
 ) -> KeyedStream:
-    """Assign timestamps and keys that are there already: what PyFlink's own methods do after Python's part."""
+    """Assign timestamps and keys that are there already: what PyFlink's methods do after Python's part."""
     java = get_gateway().jvm.org.apache.flink.streaming.api.functions.python
     strategy = (
         WatermarkStrategy.for_bounded_out_of_orderness(Duration.of_millis(round(lateness_seconds * 1000)))

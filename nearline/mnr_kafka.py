@@ -1,4 +1,4 @@
-"""How are ranking events read from Kafka? Runs in Flink's environment; the connector's jar is the deployment's."""
+"""How are ranking events read from Kafka? In Flink's environment, with a connector of the deployment's."""
 
 from pyflink.common.serialization import DeserializationSchema
 from pyflink.datastream.connectors.kafka import KafkaOffsetResetStrategy, KafkaOffsetsInitializer, KafkaSource

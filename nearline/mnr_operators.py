@@ -1,8 +1,8 @@
 """
 What does each Python operator of the Flink job do? Read a line; keep one user's queue in one scenario.
 
-What they compute with is imported when a worker opens them, not when the job is submitted: it would hold up the
-start of a job manager by seconds.
+What they compute with is imported when a worker opens them, not when the job is submitted: it would hold up
+the start of a job manager by seconds.
 """
 
 import json
@@ -60,8 +60,8 @@ class QueueAndScore(KeyedProcessFunction):
     """
     Visits of one user in one scenario -> the list in the store. Gives nothing on.
 
-    The state is (queue, time of the event timer that will look whether the queue is idle). Pickled as a whole,
-    since thread mode cannot read an absent array.
+    The state is (queue, time of the event timer that will look whether the queue is idle), pickled as a
+    whole: thread mode cannot read an absent array.
     """
 
     def __init__(self, config: JobConfig):

@@ -1,8 +1,8 @@
 """
 When do lists reach the online store? They are gathered and written together, until the store has them.
 
-A list that waits is lost with its process, so the job sets a timer of its key before it waits; a timer outlives a
-kill. ``settle`` is what a timer asks: has this key been written, or does it have to be made again?
+A list that waits is lost with its process, so the job sets a timer of its key as well; a timer outlives a
+kill. ``settle`` is what a timer asks: has this key been written, or does its list have to be made again?
 """
 
 import time

@@ -1,8 +1,9 @@
 """
-What do ``make mnr``, ``mnr-status``, ``mnr-savepoint`` and ``mnr-stop`` do? The streaming job on a local cluster.
+What do ``make mnr``, ``mnr-status``, ``mnr-savepoint`` and ``mnr-stop`` do? The streaming job on this
+machine.
 
-Flink's two processes run under supervisor, which starts each again when it dies. The job goes on from its newest
-checkpoint or savepoint; ``mnr-stop``, new settings or code, then ``make mnr`` is an upgrade.
+Flink's two processes run under supervisor, which starts each again when it dies. The job goes on from its
+newest checkpoint or savepoint; ``mnr-stop``, new settings or code, then ``make mnr`` is an upgrade.
 """
 
 import argparse
@@ -99,9 +100,7 @@ def status(settings: Settings) -> int:
         return 1
     api, config = _api(state), JobConfig.model_validate_json(state.cluster.job_file.read_text())
     source = config.stream.kafka.topic if config.stream.kafka else config.stream.lines
-    print(
-        f"job        {job.state}, {job.n_running} of {job.n_tasks} tasks run, {config.stream.mode} mode; {api.url}"
-    )
+    print(f"job        {job.state}, {job.n_running} of {job.n_tasks} tasks, {config.stream.mode}; {api.url}")
     print(f"source     {source}")
     print(f"watermark  {_age(api.watermark(job.job_id))}")
     checkpoint = api.last_checkpoint(job.job_id)
@@ -122,7 +121,7 @@ def take_savepoint(settings: Settings) -> int:
 
 
 def stop(settings: Settings) -> int:
-    """Stop the job after a savepoint, then the cluster; a job that does not run goes on from its checkpoint."""
+    """Stop the job after a savepoint, then the cluster; one that does not run keeps its checkpoints."""
     state = MNRState(settings.var)
     supervisor = Supervisor(state)
     if not state.folder.is_dir() or not (supervisor.is_up() or supervisor.session()):
