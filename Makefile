@@ -24,7 +24,7 @@ SERVICES := [ ! -f "$$VAR/services/environment.sh" ] || . "$$VAR/services/enviro
 STATE := $(SERVICES) $(FOLDER)
 
 .PHONY: help run summary truncation-study pi2i-study compare up down status backfill publish rollback approve audit bench bench-env \
-	bench-training bench-evaluation flink-env mnr mnr-status mnr-savepoint mnr-stop test test-faults lint clean
+	bench-training bench-evaluation bench-mnr flink-env mnr mnr-status mnr-savepoint mnr-stop test test-faults lint clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -88,10 +88,10 @@ approve: .venv/run  ## Make the challenger the champion and serve it: VAR= [VERS
 	@$(STATE) $(BIN)/python -m tasks.serve approve $${VERSION:+--version="$$VERSION"} \
 		$${REASON:+--reason="$$REASON"} $${FORCE:+--force="$$FORCE"}
 
-.venv-flink/flink: Makefile
+.venv-flink/flink: nearline/requirements-flink.txt
 	@echo "Installing Flink into .venv-flink: half a minute, once"
 	@$(PYTHON) -m venv .venv-flink
-	@.venv-flink/bin/pip install -qq apache-flink==2.3.0 numba==0.68.1 pydantic==2.14.4 redis==5.3.1
+	@.venv-flink/bin/pip install -qq -r nearline/requirements-flink.txt
 	@touch $@
 
 flink-env: .venv-flink/flink  ## The environment of the streaming MNR job (842 MB; needs Java 17)
@@ -145,10 +145,13 @@ lint: .venv/dev  ## Lint, format and import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-test: lint  ## Lint, import rules and all tests but the slow ones on real services
+bench-mnr: .venv/deploy .venv-flink/flink  ## The streaming MNR job: events per second, latency, recovery
+	@$(BIN)/python -m benchmarks.mnr
+
+test: lint .venv-flink/flink  ## Lint, import rules and all tests but the slow ones on real services
 	$(BIN)/pytest -n 2 -m "not slow"
 
-test-faults: .venv/dev  ## Inject every fault, with a table of counts; the slow tests on real services: an hour
+test-faults: .venv/dev .venv-flink/flink  ## Inject every fault, with a table of counts; the slow tests on real services: an hour
 	$(BIN)/pytest tests/faults
 	$(BIN)/pytest --ignore tests/faults -m slow
 

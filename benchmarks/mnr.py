@@ -27,6 +27,7 @@ from models.mnr import MNRConfig, insert, score
 from nearline.mnr_events import read_event
 from nearline.mnr_process import FlinkMissing
 from nearline.store import open_store
+from services.state import stop_on_terminate
 
 PARTS = ("pure", "throughput", "latency", "recovery")
 LATENCY_RATE, LATENCY_SECONDS, FILE_SECONDS = 500, 20, 0.1
@@ -36,6 +37,7 @@ RECOVERY_USERS, RECOVERY_LIMIT_SECONDS = 100, 120
 def main() -> None:
     """Measure the parts, print a table each, and the figures as the last line."""
     arguments = _arguments()
+    stop_on_terminate()
     try:
         flink = flink_environment()
     except FlinkMissing as missing:
@@ -115,9 +117,10 @@ def _throughput(var: Path, url: str, flink, mode: str, n_items: int, n_events: i
     job = StreamingJob(var, f"{url}?prefix={var.name}", flink, MNRConfig(), mode=mode)
     job.start()
     try:
-        warm = 3000
-        job.send(events(0, warm, n_items, 2000))
-        job.wait_for("kept", warm, 120)
+        warm = 20_000
+        for at in range(0, warm, 2000):
+            job.send(events(at, 2000, n_items, 2000))
+        _wait_for_visits(job, warm, 120)
         blocks = [events(at, 2000, n_items, 2000) for at in range(warm, warm + n_events, 2000)]
         cpu, started = job.task_cpu_seconds(), time.monotonic()
         for block in blocks:
@@ -129,16 +132,18 @@ def _throughput(var: Path, url: str, flink, mode: str, n_items: int, n_events: i
     finally:
         job.stop()
     n = 2000 * len(blocks)
-    return {
-        "mode": mode,
-        "items": n_items,
-        "events": n,
-        "CPU s": round(cpu, 1),
-        "events per CPU s": round(n / cpu),
-        "wall s": round(wall, 1),
-        "events per wall s": round(n / wall),
-        "lists written": counters["written"],
-    }
+    return _told(
+        {
+            "mode": mode,
+            "items": n_items,
+            "events": n,
+            "CPU s": round(cpu, 1),
+            "events per CPU s": round(n / cpu),
+            "wall s": round(wall, 1),
+            "events per wall s": round(n / wall),
+            "lists written": counters["written"],
+        }
+    )
 
 
 def _wait_for_visits(job: StreamingJob, n: int, seconds: float) -> None:
@@ -202,14 +207,16 @@ def _latency(var: Path, url: str, client, flink, mode: str) -> dict:
     if missing:
         raise TimeoutError(f"{len(missing)} lists did not reach the store")
     delays = np.array([written[user] - sent[user] for user in sent])
-    return {
-        "mode": mode,
-        "events/s": LATENCY_RATE,
-        "events": n,
-        "p50 ms": round(1000 * float(np.percentile(delays, 50))),
-        "p99 ms": round(1000 * float(np.percentile(delays, 99))),
-        "max ms": round(1000 * float(delays.max())),
-    }
+    return _told(
+        {
+            "mode": mode,
+            "events/s": LATENCY_RATE,
+            "events": n,
+            "p50 ms": round(1000 * float(np.percentile(delays, 50))),
+            "p99 ms": round(1000 * float(np.percentile(delays, 99))),
+            "max ms": round(1000 * float(delays.max())),
+        }
+    )
 
 
 def _recovery(var: Path, url: str, flink, mode: str) -> list[dict]:
@@ -247,7 +254,13 @@ def _recovery(var: Path, url: str, flink, mode: str) -> list[dict]:
 
 def _exact(fault: str, since: float, expected: Expected) -> dict:
     seconds = round(time.monotonic() - since, 1)
-    return {"fault": fault, "s until exact": seconds, "queues": len(expected.queues)}
+    return _told({"fault": fault, "s until exact": seconds, "queues": len(expected.queues)})
+
+
+def _told(row: dict) -> dict:
+    """Show a row at once: a later part may fail."""
+    print(json.dumps(row), file=sys.stderr, flush=True)
+    return row
 
 
 def _feed(job: StreamingJob, expected: Expected, first: int, slowly: bool = False) -> None:

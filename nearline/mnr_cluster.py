@@ -80,7 +80,7 @@ def flink_options(
         "taskmanager.numberOfTaskSlots": stream.parallelism,
         "parallelism.default": stream.parallelism,
         "rest.address": "127.0.0.1",
-        "rest.bind-address": "127.0.0.1",
+        "rest.bind-address": stream.rest_bind_host,
         "rest.port": rest_port,
         "rest.bind-port": str(rest_port),
         # A killed process is missed within seconds, not a minute.

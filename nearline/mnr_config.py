@@ -62,6 +62,9 @@ class MNRStreamConfig(BaseModel):
         le=65535,
         description="Port of Flink's page and REST address; 0 takes a free one, and keeps it.",
     )
+    rest_bind_host: str = Field(
+        "127.0.0.1", min_length=1, description="Address that it listens on; Flink asks nobody for a password."
+    )
     jobmanager_mib: int = Field(1024, ge=768, description="Memory of a local cluster's job manager process.")
     taskmanager_mib: int = Field(2048, ge=1024, description="Memory of its task manager process.")
 

@@ -70,12 +70,14 @@ class QueueAndScore(KeyedProcessFunction):
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Set up state, counters and the way to the store."""
+        import numpy as np
+
         from models import mnr
         from nearline.mnr_writer import ListWriter
         from nearline.store import open_store
 
         config = JobConfig.model_validate_json(self._config)
-        self._functions, self._mnr = mnr, mnr.MNRConfig(**config.mnr)
+        self._functions, self._mnr, self._words = mnr, mnr.MNRConfig(**config.mnr), np.frombuffer
         self._idle_milliseconds = self._mnr.idle_seconds * 1000
         self._interval = max(1, round(config.stream.write_seconds * 1000))
         self._writer = ListWriter(lambda: open_store(config.store_url))
@@ -87,8 +89,6 @@ class QueueAndScore(KeyedProcessFunction):
 
     def process_element(self, value: tuple, context: KeyedProcessFunction.Context) -> Iterator:
         """Put a visit into its queue; the list waits for the next write."""
-        import numpy as np
-
         request_id, event_time, packed = value
         timers = context.timer_service()
         watermark = timers.current_watermark()
@@ -97,7 +97,7 @@ class QueueAndScore(KeyedProcessFunction):
             if event_time // 1000 + self._idle_milliseconds <= watermark:
                 self._count["expired"].inc()
                 return
-        words = np.frombuffer(bytes(packed), np.int64)
+        words = self._words(bytes(packed), "<i8")
         half = len(words) // 2
         visit = self._functions.Visit(request_id, event_time, words[:half], words[half:])
         queue, idle_timer = self._state.value() or (None, None)

@@ -53,7 +53,8 @@ class FlinkApi:
             names = [each["id"] for each in self._get(path) if COUNTER_GROUP in each["id"]]
             found = self._get(f"{path}?get={','.join(names)}&agg=sum") if names else []
             for each in found:
-                counters[each["id"].split(COUNTER_GROUP)[1]] = round(each["sum"])
+                name = each["id"].split(COUNTER_GROUP)[1]
+                counters[name] = counters.get(name, 0) + round(each["sum"])
         return counters
 
     def watermark(self, job_id: str) -> int | None:

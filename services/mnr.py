@@ -20,7 +20,7 @@ from nearline.mnr_process import Cluster, Flink, FlinkMissing
 from services.flink_api import FlinkApi, JobState
 from services.ports import choose_ports
 from services.processes import Process, Stage, render_supervisor
-from services.state import ServicesError, State, write_private
+from services.state import ServicesError, State, stop_on_terminate, write_private
 from services.supervisor import Supervisor, take_down
 from tasks.settings import REPOSITORY, BadSettings, Settings, load_settings
 
@@ -38,6 +38,20 @@ class MNRState(State):
         """The job's part of the state folder."""
         return self.var / "mnr"
 
+    def make_folders(self) -> None:
+        """
+        Make the folder and that of the logs.
+
+        Raises:
+            ServicesError: the path cannot hold services, or a folder cannot be made.
+        """
+        self.refuse_unfit()
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            self.folder.chmod(0o711)  # who sends lines passes through
+        except OSError as error:
+            raise ServicesError(f"cannot make the folders of the streaming job: {error}") from error
+
     @property
     def cluster(self) -> Cluster:
         """Flink's files."""
@@ -54,13 +68,11 @@ class Ports:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; give the exit code."""
     parser = argparse.ArgumentParser(prog="python -m services.mnr", description=__doc__.split("\n\n")[0])
-    parser.add_argument("command", choices=("start", "status", "savepoint", "stop"))
+    parser.add_argument("command", choices=tuple(COMMANDS))
     command = parser.parse_args(arguments).command
     try:
         settings = load_settings()
-        return {"start": start, "status": status, "savepoint": take_savepoint, "stop": stop}[command](
-            settings
-        )
+        return COMMANDS[command](settings)
     except (BadSettings, ServicesError, FlinkMissing) as error:
         print(f"mnr {command}: {error}", file=sys.stderr)
         return 1
@@ -111,6 +123,20 @@ def status(settings: Settings) -> int:
         + (", ".join(f"{name} {n}" for name, n in sorted(counters.items()) if n) or "nothing")
     )
     return 0 if job.is_running else 1
+
+
+def run(settings: Settings) -> int:
+    """Start it and stay, as a container does; a signal to end stops it with a savepoint."""
+    stop_on_terminate()
+    try:
+        if failed := start(settings):
+            return failed
+        while Supervisor(MNRState(settings.var)).is_up():
+            time.sleep(5)
+        print("mnr run: supervisor has ended", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return stop(settings)
 
 
 def take_savepoint(settings: Settings) -> int:
@@ -203,6 +229,8 @@ def _age(milliseconds: int | None) -> str:
     time_of = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return f"{time_of:%Y-%m-%d %H:%M:%S} UTC, {(datetime.now(UTC) - time_of).total_seconds():,.0f} s ago"
 
+
+COMMANDS = {"start": start, "run": run, "status": status, "savepoint": take_savepoint, "stop": stop}
 
 if __name__ == "__main__":
     sys.exit(main())

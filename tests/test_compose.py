@@ -24,7 +24,7 @@ COMPOSE = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 AIRFLOW = [name for name in SERVICES if name.startswith("airflow-")]
 ONE_SHOT = {"airflow-init"}
-DOCKERFILES = ("Dockerfile", "mlflow/Dockerfile")
+DOCKERFILES = ("Dockerfile", "mlflow/Dockerfile", "nearline/Dockerfile")
 IN_IMAGE = Path("/opt/tributary")
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?:(:[-?])([^}]*))?\}")
 IS_SECRET = re.compile(r"PASSWORD|SECRET|FERNET|TOKEN|AUTH$")
@@ -92,6 +92,7 @@ def test_every_service_of_the_design_is_there() -> None:
         "airflow-scheduler",
         "airflow-dag-processor",
         "publish-hook",
+        "mnr",
     }
     assert needed | ONE_SHOT == set(SERVICES)
 
