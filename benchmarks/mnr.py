@@ -117,7 +117,7 @@ def _throughput(var: Path, url: str, flink, mode: str, n_items: int, n_events: i
     job = StreamingJob(var, f"{url}?prefix={var.name}", flink, MNRConfig(), mode=mode)
     job.start()
     try:
-        warm = 20_000
+        warm = 20_000 * 100 // n_items
         for at in range(0, warm, 2000):
             job.send(events(at, 2000, n_items, 2000))
         _wait_for_visits(job, warm, 120)

@@ -39,7 +39,7 @@ class MNRStreamConfig(BaseModel):
     state: Literal["heap", "rocksdb"] = Field(
         "heap", description="Where queues live: rocksdb where they outgrow the task manager's memory."
     )
-    checkpoint_seconds: float = Field(2.0, ge=0.1, le=3600, description="Time between checkpoints.")
+    checkpoint_seconds: float = Field(5.0, ge=0.1, le=3600, description="Time between checkpoints.")
     lateness_seconds: float = Field(
         60.0,
         ge=0,
