@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from models.mnr import MNRConfig
 from nearline.mnr_cluster import write_cluster
 from nearline.mnr_config import JobConfig
 from nearline.mnr_process import Cluster, Flink, FlinkMissing
@@ -169,7 +170,7 @@ def job_config(settings: Settings, cluster: Cluster) -> JobConfig:
     if stream.lines is None and stream.kafka is None:
         stream = stream.model_copy(update={"lines": cluster.folder / "lines"})
     return JobConfig(
-        mnr=settings.mnr.model_dump(),
+        mnr=settings.mnr.model_dump(include=set(MNRConfig.model_fields)),
         stream=stream,
         store_url=settings.online_store_url,
         malformed=cluster.refused,
