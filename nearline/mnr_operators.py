@@ -6,7 +6,7 @@ the start of a job manager by seconds.
 """
 
 import json
-import sys
+import logging
 import time
 from collections.abc import Iterator
 
@@ -17,6 +17,7 @@ from pyflink.datastream.state import ValueStateDescriptor
 from nearline.mnr_config import JobConfig
 
 METRIC_GROUP = "mnr"
+LOGGER = logging.getLogger(__name__)
 
 
 class ReadEvents(ProcessFunction):
@@ -177,5 +178,5 @@ class QueueAndScore(KeyedProcessFunction):
             self._count["written"].inc(writer.n_written)
         if writer.n_failures:
             self._count["store_failures"].inc(writer.n_failures)
-            print(f"mnr: {writer.last_failure}", file=sys.stderr, flush=True)
+            LOGGER.warning(writer.last_failure)
         writer.n_written = writer.n_failures = 0
