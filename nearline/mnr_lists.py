@@ -8,7 +8,7 @@ RELEASE = "mnr"
 
 
 def list_name(scenario: str) -> str:
-    """Name a scenario's list; what a name cannot have, and the dot, becomes ``.<hex>`` of its UTF-8."""
+    """Name a scenario's list; other letters than a name can have, and the dot, become ``.<hex>`` (UTF-8)."""
     return PREFIX + re.sub(
         r"[^A-Za-z0-9_-]", lambda match: "".join(f".{byte:02x}" for byte in match[0].encode()), scenario
     )

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from lakehouse.releases import Release, ReleaseCorrupt, open_release
 from lakehouse.serving import Serving, read_serving, write_serving
+from nearline.mnr_lists import PREFIX as MNR_LISTS
 from nearline.store import OnlineStore, open_store
 from tasks import tracking
 from tasks.approval import LOCAL, refuse_unapproved
@@ -170,7 +171,7 @@ def _serve(serving: Serving, release: Release, root: Path, store: OnlineStore) -
     )
     kept = {*lists.values(), *(previous["lists"].values() if previous else ())}
     for name in store.list_names() - kept:
-        if "@" in name:
+        if "@" in name and not name.startswith(MNR_LISTS):  # those belong to no release
             store.drop(name)
     return len(users)
 

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lakehouse.releases import ReleaseCorrupt, verify_release
 from lakehouse.serving import open_served
+from nearline.mnr_lists import list_name
 from nearline.store import StoreUnavailable, open_store, read_served
 from tasks import tracking
 from tasks.approval import NotApproved
@@ -103,6 +105,18 @@ def test_publishing_again_changes_nothing(settings: Settings, move_alias) -> Non
         if path.name != "publish.lock"
     }
     assert after == before
+
+
+def test_lists_of_no_release_stay(settings: Settings, move_alias) -> None:
+    store = open_store(settings.online_store_url)
+    row = {"release": "r", "event_times": np.datetime64("2022-05-03")}
+    for name in (list_name("search"), "merged@of-long-ago"):
+        store.write_many(name, np.array([7]), np.array([[5]]), np.ones((1, 1)), **row)
+    for version in ("1", "2"):
+        move_alias(version)
+        publish_release(settings)
+    assert store.read(list_name("search"), 7).item_ids.tolist() == [5]
+    assert "merged@of-long-ago" not in store.list_names()
 
 
 def test_reader_that_opened_a_release_keeps_it(settings: Settings, move_alias) -> None:
