@@ -23,7 +23,7 @@ FOLDER := export TRIBUTARY_VAR="$$VAR"; \
 SERVICES := [ ! -f "$$VAR/services/environment.sh" ] || . "$$VAR/services/environment.sh" || exit 1;
 STATE := $(SERVICES) $(FOLDER)
 
-.PHONY: help run summary truncation-study pi2i-study compare up down status backfill publish rollback approve audit bench bench-env \
+.PHONY: help run summary truncation-study pi2i-study compare mnr-study up down status backfill publish rollback approve audit bench bench-env \
 	bench-training bench-evaluation bench-mnr flink-env mnr mnr-status mnr-savepoint mnr-stop test test-faults lint clean
 
 help:  ## List the commands
@@ -64,6 +64,10 @@ compare: .venv/run  ## IncRec's tables on days that were run: [FROM= TO= | LAST=
 	@$(STATE) $(BIN)/python -m tasks.compare_command $${FROM:+--from="$$FROM"} $${TO:+--to="$$TO"} \
 		$${LAST:+--last="$$LAST"} $${EVALUATED:+--evaluated="$$EVALUATED"} $${METHODS:+--methods="$$METHODS"} \
 		$${BACKBONES:+--backbones="$$BACKBONES"} $${SEEDS:+--seeds="$$SEEDS"} $${K:+--k="$$K"}
+
+mnr-study: .venv/run  ## What other scenarios' rankings are worth, on days that were run: DAY= | FROM= TO= [K=] VAR=
+	@$(STATE) $(BIN)/python -m tasks.mnr_study $${DAY:+--day="$$DAY"} $${FROM:+--from="$$FROM"} \
+		$${TO:+--to="$$TO"} $${K:+--k="$$K"}
 
 up: .venv/deploy  ## Start PostgreSQL, Redis, MLflow and Airflow as local processes: VAR= [SOURCE= DATA=]
 	@$(STATE) $(BIN)/python -m services.up

@@ -183,6 +183,19 @@ I2I_TABLE = Table(
     order_by=("trigger_item_id", "rank"),
 )
 
+MNR_CANDIDATES = Table(
+    "mnr_candidates",
+    "MNR: a user's candidates from one scenario's rankings, as of the end of the day.",
+    (
+        USER,
+        Column("scenario", pa.string(), "the scenario whose rankings they come from"),
+        Column("event_time", TIME, "time of the newest ranking among them, UTC"),
+        Column("item_ids", IDS, "candidates, best first"),
+        Column("scores", pa.list_(pa.float32()), "finalScore, Eq. 6 of MNR, aligned with item_ids"),
+    ),
+    key=("user_id", "scenario"),
+)
+
 TARGET_GROUP = Table(
     "target_group",
     "One primary-scenario request with its retrieved (RTG), incremental (ITG) and exposed (ETG) targets.",
@@ -336,6 +349,7 @@ TABLES = {
         USER_HISTORY,
         ITEM_INDEX,
         I2I_TABLE,
+        MNR_CANDIDATES,
         TARGET_GROUP,
         INCREC_SAMPLE,
         PI2I_SAMPLE,

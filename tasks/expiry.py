@@ -25,6 +25,7 @@ CLASSES = {
         tables.USER_HISTORY,
         tables.ITEM_INDEX,
         tables.I2I_TABLE,
+        tables.MNR_CANDIDATES,
         tables.TARGET_GROUP,
         tables.INCREC_SAMPLE,
         tables.PI2I_SAMPLE,

@@ -3,8 +3,9 @@ What did the existing channels return for a request (R_u), and what do they retu
 
 Three sources (IncRec 2.1, METHODS section 2) and a control, by ``samples.retrieved_by``:
 
-- ``simulated``: the Swing channel as a daily release would serve it: the i2i table of the day before, the
-  history before the request, popular items for users without a history.
+- ``simulated``: the union of ``samples.simulated_channels``. ``swing``: as a daily release would serve it, by
+  the i2i table of the day before, the history before the request, popular items for users without a history.
+  ``mnr``: what other scenarios' rankings had put into the store for the user before the request.
 - ``logged``: the table ``retrieval_log``. A request that no logged retrieval answers has no R_u: its targets
   cannot be told apart, so it gives no target group and no sample, and is counted.
 - ``release``: a registered release lends its channels, its i2i table and its quotas, so that ITG is what this
@@ -29,7 +30,9 @@ from lakehouse.serving import read_serving
 from lakehouse.sql import run_sql
 from lakehouse.store import Lakehouse
 from models.item_to_item import retrieve_by_items
+from models.mnr.merging import merge_scenarios
 from models.popularity import retrieve_popular
+from models.ragged import flat_lists, join_lists
 from tasks.channels import (
     MERGED,
     Catalogue,
@@ -41,6 +44,7 @@ from tasks.channels import (
 )
 from tasks.days import ONE_DAY, ingested, start_of
 from tasks.popular import read_popular
+from tasks.rankings import candidates_before
 from tasks.settings import Settings
 from tasks.spark import spark_session
 
@@ -97,9 +101,15 @@ def retrieved_for_requests(
         # of the day itself: a source's first day has none before it
         item_ids = lakehouse.read(tables.ITEM_SNAPSHOT, day, columns=["item_id"])["item_id"].to_numpy()
         return Retrieved(as_lists(draw(item_ids, requests.num_rows, day, settings)), by)
-    i2i_table = lakehouse.read(tables.I2I_TABLE, day - ONE_DAY)
-    popular = read_popular(lakehouse, day - ONE_DAY, settings)
-    return Retrieved(as_lists(simulate(i2i_table, popular, histories, settings)), by)
+    channels = settings.samples.simulated_channels
+    lists = pa.array([[]] * requests.num_rows, tables.IDS)
+    if "swing" in channels:
+        i2i_table = lakehouse.read(tables.I2I_TABLE, day - ONE_DAY)
+        popular = read_popular(lakehouse, day - ONE_DAY, settings)
+        lists = as_lists(simulate(i2i_table, popular, histories, settings))
+    if "mnr" in channels:
+        lists = unite(lists, _held(lakehouse, day, requests.select(["user_id", "event_time"]), settings))
+    return Retrieved(lists, by if channels == ("swing",) else f"{by} {'+'.join(channels)}")
 
 
 def retrieved_for_filter(
@@ -132,14 +142,22 @@ def retrieved_for_filter(
         return _lent(version, catalogue, users, settings)
     if settings.samples.retrieved_by == "random":
         return as_lists(draw(catalogue.item_ids, len(users.ids), catalogue.day, settings, *users.ids[:1]))
-    return as_lists(simulate(catalogue.i2i_table, catalogue.popular, users.histories, settings))
+    lists = pa.array([[]] * len(users.ids), tables.IDS)
+    if "swing" in settings.samples.simulated_channels:
+        lists = as_lists(simulate(catalogue.i2i_table, catalogue.popular, users.histories, settings))
+    if "mnr" in settings.samples.simulated_channels:
+        # as of the start of the day that is served: its own rankings are not known yet
+        now = pa.array([users.now] * len(users.ids), tables.TIME)
+        moments = pa.table({"user_id": users.ids, "event_time": now})
+        lists = unite(lists, _held(Lakehouse(settings.lakehouse_root), catalogue.day, moments, settings))
+    return lists
 
 
 def simulate(
     i2i_table: pa.Table, popular: np.ndarray, histories: pa.ListArray, settings: Settings
 ) -> np.ndarray:
     """
-    Simulate R_u: the Swing channel, and popular items for users without a history.
+    Simulate what Swing returns: its channel, and popular items for users without a history.
 
     Returns:
         int64 [n_requests, retrieved_per_user], best first, padded with -1.
@@ -151,6 +169,18 @@ def simulate(
         unknown = histories.filter(pa.array(is_unknown))
         retrieved[is_unknown] = retrieve_popular(popular, unknown, k)
     return retrieved
+
+
+def unite(lists: pa.ListArray, others: pa.ListArray) -> pa.ListArray:
+    """Give each row's list, and behind it those items of the other one that it lacks."""
+    offsets, values = flat_lists(join_lists(lists, others))
+    row = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    order = np.lexsort((values, row))  # stable: an item's first place comes first
+    is_first = np.ones(len(values), bool)
+    is_first[order[1:]] = (row[order][1:] != row[order][:-1]) | (values[order][1:] != values[order][:-1])
+    lengths = np.bincount(row[is_first], minlength=len(offsets) - 1)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values[is_first]))
 
 
 def draw(item_ids: np.ndarray, n: int, day: date, settings: Settings, *block: int) -> np.ndarray:
@@ -201,6 +231,13 @@ def as_lists(retrieved: np.ndarray) -> pa.ListArray:
     is_item = retrieved >= 0
     offsets = np.concatenate([[0], np.cumsum(is_item.sum(axis=1))]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(retrieved[is_item]))
+
+
+def _held(lakehouse: Lakehouse, last: date, moments: pa.Table, settings: Settings) -> pa.ListArray:
+    """Give what MNR held for users at moments, of rankings up to ``last``: all scenarios merged."""
+    per_user = settings.samples.retrieved_per_user
+    candidates = candidates_before(lakehouse, last, moments, settings)
+    return as_lists(merge_scenarios(candidates, moments.num_rows, per_user))
 
 
 def _logged(

@@ -22,6 +22,7 @@ from models.pi2i.config import PI2IConfig
 from models.swing import SwingConfig
 from nearline.mnr_config import MNRStreamConfig
 from tasks.alerts_config import AlertsConfig
+from tasks.mnr_config import MNRDailyConfig
 from tasks.retention_config import RetentionConfig
 from tasks.services_config import ServicesConfig
 from tasks.spark_config import SparkConfig
@@ -56,7 +57,7 @@ class SamplesConfig(BaseModel):
     )
     retrieved_by: Literal["simulated", "logged", "release", "random"] = Field(
         "simulated",
-        description="Where R_u, the existing channels' answer to a request, comes from: the Swing channel; "
+        description="Where R_u, the existing channels' answer to a request, comes from: simulated channels; "
         "the table retrieval_log; the channels of a registered release; as a control, items at random.",
     )
     release: str | None = Field(
@@ -67,6 +68,12 @@ class SamplesConfig(BaseModel):
         ge=1,
         le=10_000,
         description="Size of the simulated (or random) R_u; a log and a release have their own.",
+    )
+    simulated_channels: tuple[Literal["swing", "mnr"], ...] = Field(
+        ("swing",),
+        min_length=1,
+        description="The channels that a simulated R_u unites, each with retrieved_per_user items: Swing; "
+        "what MNR held for the user at that moment.",
     )
     n_triggers: int = Field(100, ge=1, description="Most recent history items that reach for targets.")
 
@@ -123,10 +130,13 @@ class Settings(BaseSettings):
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="What is measured.")
 
     mnr: MNRConfig = Field(
-        default_factory=MNRConfig, description="Candidates from other scenarios' rankings."
+        default_factory=MNRConfig, description="MNR: candidates from other scenarios' rankings."
     )
     mnr_stream: MNRStreamConfig = Field(
         default_factory=MNRStreamConfig, description="The streaming job that keeps them fresh."
+    )
+    mnr_daily: MNRDailyConfig = Field(
+        default_factory=MNRDailyConfig, description="Replays of MNR, and a look at its streaming job."
     )
 
     promotion: Literal["manual", "auto"] = Field("manual", description="Who moves the alias champion.")

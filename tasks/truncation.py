@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         settings = load_settings()
-        first, last = _days(options.day, options.first, options.last)
+        first, last = days_of(options.day, options.first, options.last)
         truncations = _truncations(options.truncations) if options.truncations else TRUNCATIONS
         study = truncation_study(first, last, settings, truncations)
         print(study.table())
@@ -115,7 +115,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _days(day: str | None, first: str | None, last: str | None) -> tuple[date, date]:
+def days_of(day: str | None, first: str | None, last: str | None) -> tuple[date, date]:
+    """Read the days of a command: one, or the first and the last."""
     if bool(day) == bool(first or last) or bool(first) != bool(last):
         raise BadStudy("name the days: DAY=2022-05-05, or FROM=2022-05-03 TO=2022-05-05")
     try:

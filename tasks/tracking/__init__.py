@@ -17,7 +17,7 @@ from tasks.tracking.removal import (
     remove_version,
 )
 from tasks.tracking.runs import LoggedDay, log_day
-from tasks.tracking.studies import LoggedStudy, log_comparison, log_pi2i_study, log_study
+from tasks.tracking.studies import LoggedStudy, log_comparison, log_mnr_study, log_pi2i_study, log_study
 from tasks.tracking.versions import (
     ChampionMove,
     ReleaseVersion,
@@ -54,6 +54,7 @@ __all__ = [
     "list_removed",
     "log_comparison",
     "log_day",
+    "log_mnr_study",
     "log_pi2i_study",
     "log_study",
     "mark_removed",

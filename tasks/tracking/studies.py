@@ -6,6 +6,7 @@ each training. A metric's step is T of a truncation study, K of a comparison.
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from models.increc.config import IncRecConfig
 from tasks.code_version import code_version
 from tasks.comparison import Comparison
 from tasks.comparison_plan import Unit
+from tasks.mnr_tables import MNRStudy
 from tasks.pi2i_results import PI2IStudy
 from tasks.settings import Settings
 from tasks.study import Study
@@ -25,6 +27,7 @@ from tasks.tracking.connection import connected, experiment_id
 from tasks.tracking.runs import delete_with_children, log_values, run_address
 
 EXPERIMENT = "truncation_study"
+MNR = "mnr_study"
 COMPARISON = "compare_methods"
 PI2I_STUDY = "pi2i_study"
 METRICS_PER_CALL = 1000
@@ -129,6 +132,48 @@ def log_pi2i_study(study: PI2IStudy, figure: Figure, settings: Settings) -> Logg
         client.log_figure(run_id, figure, "study.png")
         client.set_terminated(run_id)
     return LoggedStudy(run_id, run_address(settings, run), is_new=True)
+
+
+def log_mnr_study(study: MNRStudy, figure: Figure, settings: Settings) -> LoggedStudy:
+    """Log a study's figures and differences at K, its tables and its figure, unless an equal one is there."""
+    digest = hashlib.sha256((study.summary() + study.csv() + str(settings.mnr)).encode()).hexdigest()
+    settings = settings.model_copy(update={"experiment": MNR})
+    with connected(settings) as client:
+        experiment = experiment_id(client, settings)
+        for run in client.search_runs([experiment], f"tags.study_digest = '{digest}'"):
+            if run.info.status == "FINISHED":
+                return LoggedStudy(run.info.run_id, run_address(settings, run), is_new=False)
+        run = client.create_run(experiment, run_name=study.days)
+        run_id, now = run.info.run_id, int(time.time() * 1000)
+        metrics = [
+            Metric(_metric_name(row.table, row.channel, row.variant, name) + suffix, figure_, now, study.k)
+            for row in study.rows
+            for found, kind in ((row.figures, ""), (row.differences, "_difference"))
+            for name, interval in ((name + kind, interval) for name, interval in found.items())
+            for suffix, figure_ in (("", interval.value), ("_low", interval.low), ("_high", interval.high))
+            if math.isfinite(figure_)
+        ]
+        tags = {
+            "code_version": code_version(),
+            "mlflow.note.content": f"{study.summary()}\n\n{study.table('table1')}"[:MOST_NOTE],
+        }
+        params = {"source": study.source, "is_stand_in": study.is_stand_in, "k": study.k}
+        params |= {"first_day": study.first_day, "last_day": study.last_day, "n_requests": study.n_requests}
+        params |= {f"mnr.{name}": value for name, value in settings.mnr.model_dump().items()}
+        log_values(client, run_id, tags=tags, params=params)
+        for start in range(0, len(metrics), METRICS_PER_CALL):
+            client.log_batch(run_id, metrics[start : start + METRICS_PER_CALL])
+        client.log_text(run_id, study.markdown(), "study.md")
+        client.log_text(run_id, study.csv(), "study.csv")
+        client.log_figure(run_id, figure, "study.png")
+        client.set_tag(run_id, "study_digest", digest)
+        client.set_terminated(run_id)
+    return LoggedStudy(run_id, run_address(settings, run), is_new=True)
+
+
+def _metric_name(*parts: str) -> str:
+    """Join parts by slashes, with what MLflow allows in a name."""
+    return "/".join(re.sub(r"[^A-Za-z0-9_. -]", "_", part.replace(" = ", "_")) for part in parts)
 
 
 def log_comparison(

@@ -13,6 +13,7 @@ from lakehouse.sources.synthetic.hashing import hashed, integers
 from lakehouse.sources.synthetic.interests import Interests
 from lakehouse.sources.synthetic.population import Catalogue, Users, fit
 from lakehouse.sources.synthetic.requests import HOME, Requests
+from lakehouse.sources.synthetic.sessions import bring_home, intents_of, want_today
 
 _INTERESTS_PER_REQUEST = 4
 _DRAWS_PER_RANKED = 1.6
@@ -75,10 +76,12 @@ def behaviour_of(
     """Rank, show and click the requests of one block of users on ``day``."""
     items = catalogue.items
     config = items.config
-    candidates, interest = _candidates(catalogue, interests, requests, generator)
+    intents = intents_of(items, requests)
+    candidates, interest = _candidates(catalogue, users, interests, requests, intents, day, generator)
     is_item = candidates != NO_ITEM
     who = users.index[requests.user][:, None]
     until = days_until_wanted(config, who, candidates, day)  # [R, W]
+    until = np.where(want_today(items, who, candidates, intents, day), 0, until)
     suits = fit(users.style[requests.user][:, None, :], items.style[candidates])
     want = np.where(until <= _AHEAD_DAYS, _WANT * (1.0 - until / (_AHEAD_DAYS + 1.0)), 0.0)
     want = np.where(until == 0, want, config.anticipation * want)
@@ -115,8 +118,11 @@ def behaviour_of(
 
 def _candidates(
     catalogue: Catalogue,
+    users: Users,
     interests: Interests,
     requests: Requests,
+    intents: np.ndarray,
+    day: int,
     generator: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """
@@ -133,6 +139,7 @@ def _candidates(
     topic = interests.draw(
         requests.user, requests.scenario, generator.random((n_requests, _INTERESTS_PER_REQUEST))
     )
+    topic = bring_home(items, users, requests, intents, topic, day)
     is_opening = requests.trigger >= 0
     topic[is_opening] = items.community[requests.trigger[is_opening]][:, None]
 
