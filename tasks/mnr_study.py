@@ -33,6 +33,8 @@ from tasks.train import read_checkpoint
 from tasks.truncation import BadStudy, days_of
 
 K = 50
+LEAST_SHARE = 0.01
+"""Scenarios with a list for fewer of the requests are left out of Tables 2-4."""
 ALPHAS = (10.0, 20.0, 50.0, 200.0, 500.0)
 ALL, GLARE, SWING = "mnr", "glare", "swing"
 STREAMING, DAILY = "streaming", "daily"
@@ -196,7 +198,8 @@ def _rows(user_ids: np.ndarray, counts: Counts, settings: Settings) -> tuple[Row
         steps.append(("table1", name, DAILY, (SWING, DAILY)))
     steps.insert(0, ("table1", SWING, DAILY, None))
     steps += [("table1", name, STREAMING, (SWING, DAILY)) for name in (*channels, ALL)]
-    for name in (*channels, ALL):
+    common = [name for name in channels if _share(counts[name, STREAMING]) >= LEAST_SHARE]
+    for name in (*common, ALL):
         steps += [("table2", name, DAILY, None), ("table2", name, STREAMING, (name, DAILY))]
         steps += [
             ("table3", name, "random", None),
@@ -208,24 +211,30 @@ def _rows(user_ids: np.ndarray, counts: Counts, settings: Settings) -> tuple[Row
         ]
     per_user = {name: worth.per_user(user_ids, found) for name, found in counts.items()}
     options = {"seed": settings.evaluation.seed, "n_resamples": settings.evaluation.n_bootstrap}
+    alone = {name: worth.intervals(found, **options) for name, found in per_user.items()}
     rows = []
     for table, channel, variant, against in steps:
         key = (channel, STREAMING if variant == "score" else variant)
-        found, n_items = per_user[key], counts[key][:, worth.RETRIEVED]
+        found = per_user[key]
         differences = worth.differences(found, per_user[against], **options) if against else {}
         rows.append(
             Row(
                 table,
                 channel,
                 variant,
-                float((n_items > 0).mean()),
-                float(n_items.mean()),
-                worth.intervals(found, **options),
+                _share(counts[key]),
+                float(counts[key][:, worth.RETRIEVED].mean()),
+                alone[key],
                 " ".join(against) if against else "",
                 {name: differences[name] for name in COMPARED if name in differences},
             )
         )
     return tuple(rows)
+
+
+def _share(counts: np.ndarray) -> float:
+    """Give the share of the requests for which anything was held."""
+    return float((counts[:, worth.RETRIEVED] > 0).mean())
 
 
 def _of_alpha(alpha: float) -> str:

@@ -130,4 +130,4 @@ def _cell(figure: Interval | None, *, is_signed: bool) -> str:
         f"{100 * number:+.2f}" if is_signed else f"{100 * number:.2f}"
         for number in (figure.value, figure.low, figure.high)
     )
-    return f"{value}% [{low}, {high}]"
+    return f"{value}%" if math.isnan(figure.low) else f"{value}% [{low}, {high}]"

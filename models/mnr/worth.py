@@ -70,15 +70,15 @@ def lists_of_candidates(candidates: pa.Table, k: int) -> Lists:
 def count(lists: Lists, requests: Requests) -> np.ndarray:
     """Count what a channel's lists, less the history, were worth at each request: int64 [n, N_COUNTS]."""
     n = len(requests.user_ids)
-    ids = np.unique(lists.item)
-    held = np.unique(lists.request * len(ids) + np.searchsorted(ids, lists.item))
-    held = np.setdiff1d(held, _keys(requests.histories, ids)[0], assume_unique=False)
+    ids = _distinct(lists.item)
+    held = _distinct(lists.request * len(ids) + np.searchsorted(ids, lists.item))
+    held = held[~_is_among(held, np.sort(_keys(requests.histories, ids)[0]))]
     counts = np.zeros((n, N_COUNTS), np.int64)
     counts[:, RETRIEVED] = np.bincount(held // max(len(ids), 1), minlength=n)
     targets, of_target = _keys(requests.targets, ids)
-    counts[:, HITS] = np.bincount(of_target[np.isin(targets, held)], minlength=n)
+    counts[:, HITS] = np.bincount(of_target[_is_among(targets, held)], minlength=n)
     exposed, of_exposed = _keys(requests.exposed, ids)
-    is_held = np.isin(exposed, held)
+    is_held = _is_among(exposed, held)
     for column, which in (
         (HELD, is_held),
         (HELD_CLICKS, is_held & requests.is_click),
@@ -145,6 +145,20 @@ def _intervals(values: np.ndarray, resampled: np.ndarray, counts: np.ndarray) ->
         name: Interval(float(value), *bound, n_users, n_targets)
         for name, value, bound in zip(FIGURES, values, bounds, strict=True)
     }
+
+
+def _distinct(values: np.ndarray) -> np.ndarray:
+    """Sort, and keep each value once; of long arrays this is far faster than ``np.unique``."""
+    values = np.sort(values)
+    return values[np.append(True, values[1:] != values[:-1])] if len(values) else values
+
+
+def _is_among(values: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    """Tell which values are in a sorted array."""
+    if not len(ascending):
+        return np.zeros(len(values), bool)
+    place = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return ascending[place] == values
 
 
 def _keys(lists: pa.ListArray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ request as (
         rtg_item_ids,
         itg_item_ids,
         etg_item_ids,
-        lead(event_time) over (partition by user_id order by event_time, request_id) as next_time
+        lag(event_time) over (partition by user_id order by event_time desc, request_id desc) as next_time
     from target_group
     where ds = $day
 ),
@@ -23,8 +23,8 @@ used as (
     select
         request.request_id,
         exposure.item_id,
-        bool_or(exposure.is_click) as is_click,
-        bool_or(exposure.is_order) as is_order
+        max(exposure.is_click::int) > 0 as is_click,
+        max(exposure.is_order::int) > 0 as is_order
     from request
     inner join exposure
         on

@@ -11,6 +11,7 @@ from lakehouse.tables import (
     EXPOSURE,
     IDS,
     INITIAL_HISTORY,
+    ITEM_SNAPSHOT,
     RETRIEVAL_LOG,
     TARGET_GROUP,
     TIME,
@@ -385,3 +386,67 @@ def test_the_channels_of_a_retrieval_are_merged_place_by_place():
         (None, 2, "home", at(8, 59), "hot", [8]),
     )
     assert logged_retrieval(log, (1, 1, at(9, 2)), (2, 2, at(9, 2))) == [[1, 2, 4, 3], [5, 6]]
+
+
+def ranked_visits(*exposed, items=()) -> list[tuple]:
+    given = {"exposure": rows(EXPOSURE, *exposed), "item": rows(ITEM_SNAPSHOT, *items)}
+    parameters = {"day": DAY, "visit_gap_seconds": 1800, "first_request_id": 100}
+    found = run_sql("marts/visit_ranking", given, parameters).to_pylist()
+    return [tuple(row.values()) for row in found]
+
+
+def test_a_visit_stands_in_for_a_ranking_and_is_known_from_its_last_exposure_on():
+    found = ranked_visits(
+        exposure(1, 12, at(9, 20), scenario="search"),
+        exposure(1, 10, at(9, 0), scenario="search"),
+        exposure(1, 11, at(9, 10), scenario="search"),
+        exposure(1, 10, at(9, 30), scenario="search"),  # shown again: its first place counts
+        items=[(10, 7, None, None, None, True)],
+    )
+    assert found == [(101, 1, "search", at(9, 30), [10, 11, 12], [7, -1, -1], pytest.approx([1, 0.5, 1 / 3]))]
+
+
+def test_visits_end_before_a_pause_longer_than_the_gap_and_are_of_one_user_and_scenario():
+    found = ranked_visits(
+        exposure(1, 10, at(9, 0), scenario="search"),
+        exposure(1, 11, at(9, 30), scenario="search"),
+        exposure(1, 12, at(10, 1), scenario="search"),
+        exposure(1, 13, at(9, 10), scenario="shop"),
+        exposure(2, 10, at(9, 0), scenario="search"),
+    )
+    assert [(row[1], row[2], row[3], row[4]) for row in found] == [
+        (1, "shop", at(9, 10), [13]),
+        (1, "search", at(9, 30), [10, 11]),
+        (1, "search", at(10, 1), [12]),
+        (2, "search", at(9, 0), [10]),
+    ]
+    assert len({row[0] for row in found}) == 4
+
+
+def test_a_replayed_request_tells_what_it_showed_and_what_came_of_it_before_the_next_one():
+    groups = rows(
+        TARGET_GROUP,
+        (1, 7, at(9), [5], [at(8)], ["home"], [], [10], [11], [10, 12]),
+        (2, 7, at(12), [5], [at(8)], ["home"], [], [], [], [10]),
+        (3, 8, at(12), [], [], [], [], [], [], []),
+    )
+    shown = rows(
+        EXPOSURE,
+        exposure(7, 10, at(9), click=True),
+        exposure(7, 10, at(9, 1), scenario="search", click=True, order=True),
+        exposure(7, 12, at(9, 2)),
+        exposure(7, 12, at(9, 3), order=True),
+        exposure(7, 10, at(12)),
+    )
+    found = run_sql(
+        "marts/replay_request",
+        {"target_group": groups, "exposure": shown},
+        {"day": DAY, "primary_scenario": "home"},
+    )
+    columns = ("request_id", "exposed_item_ids", "exposed_is_click", "exposed_is_order")
+    assert [tuple(row[name] for name in columns) for row in found.to_pylist()] == [
+        (1, [10, 12], [True, False], [False, True]),
+        (2, [10], [False], [False]),
+        (3, [], [], []),
+    ]
+    assert found["rtg_item_ids"].to_pylist() == [[10], [], []]

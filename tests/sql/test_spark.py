@@ -236,9 +236,21 @@ CASES: dict[str, list[Callable[[], Case]]] = {
         )
     ],
     "marts/logged_retrieval": [logged_retrievals],
+    "marts/replay_request": [
+        lambda: (
+            {"target_group": target_groups(), "exposure": exposures(1)},
+            {"day": DAY, "primary_scenario": "home"},
+        )
+    ],
     "marts/request": [lambda: requests(True), lambda: requests(False)],
     "marts/request_history": [request_histories, click_histories],
     "marts/target_group": [targets],
+    "marts/visit_ranking": [
+        lambda: (
+            {"exposure": repeated(), "item": items(30)},
+            {"day": DAY, "visit_gap_seconds": 1800, "first_request_id": 7 << 32},
+        )
+    ],
     "marts/user_history": [
         lambda: ({"window_click": run_sql("marts/window_click", *window_clicks())}, {"history_length": 6})
     ],
