@@ -135,6 +135,23 @@ def leaks(world: SyntheticWorld, log: Log) -> Figures:
     }
 
 
+def sessions(world: SyntheticWorld, log: Log) -> Figures:
+    """Measure home clicks in communities that the user opened elsewhere on the same day."""
+    n_communities = world.config.n_communities
+    day, user, item = log.clicks(scenario=HOME)
+    clicked = np.zeros((world.config.n_days, log.n_users, n_communities), dtype=bool)
+    clicked[day, user, world.items.community[item]] = True
+    generator = np.random.default_rng(0)
+    came, by_chance = [], []
+    for number in range(world.config.n_days):
+        openings = read_openings(world, number)
+        elsewhere = openings.scenario != HOME
+        who, what = openings.user[elsewhere], world.items.community[openings.trigger[elsewhere]]
+        came.append(clicked[number, who, what])
+        by_chance.append(clicked[number, generator.permutation(who), what])
+    return {"same day's home clicks: own / others' openings": _ratio(*map(np.concatenate, (came, by_chance)))}
+
+
 def triggers(world: SyntheticWorld, log: Log) -> Figures:
     """Measure follow-up clicks of active users in a trigger's community by its age, strength and fit."""
     day, user, item = log.clicks()
@@ -232,6 +249,7 @@ MEASUREMENTS = {
     "communities": communities,
     "scenarios": scenarios,
     "leaks": leaks,
+    "sessions": sessions,
     "triggers": triggers,
     "rankings": rankings,
     "drift": drift,

@@ -280,6 +280,20 @@ def test_a_boost_brings_new_items_clicks():
     assert figure("volume", name, new_item_boost=2) > 1.2 * figure("volume", name, new_item_boost=0)
 
 
+def test_what_was_opened_elsewhere_is_clicked_in_home_the_same_day_only_as_planted():
+    name = "same day's home clicks: own / others' openings"
+    on, off = figure("sessions", name, session_strength=0.5), figure("sessions", name)
+    assert on > 1.5 * off
+
+
+def test_without_a_session_strength_the_world_is_as_it_was(small):
+    named = SyntheticWorld(SyntheticConfig(**SMALL, session_strength=0.0))
+    with_it = SyntheticWorld(SyntheticConfig(**SMALL, session_strength=0.5))
+    day = small.last_day
+    assert named.read("ranking_log", day).equals(small.read("ranking_log", day))
+    assert not with_it.read("ranking_log", day).equals(small.read("ranking_log", day))
+
+
 def test_without_ranking_skill_pages_hold_fewer_wanted_items():
     rate = "click-through"
     assert figure("volume", rate, ranking_skill=0) < 0.6 * figure("volume", rate)
