@@ -65,6 +65,23 @@ def join_lists(lists: pa.ListArray, others: pa.ListArray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))
 
 
+def unite_lists(lists: pa.ListArray, others: pa.ListArray) -> pa.ListArray:
+    """
+    Give each row's distinct items: its list, and behind it those of ``others`` that it lacks.
+
+    Raises:
+        NotAligned: they are not over the same rows.
+    """
+    offsets, values = flat_lists(join_lists(lists, others))
+    row = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    order = np.lexsort((values, row))  # stable: an item's first place comes first
+    is_first = np.ones(len(values), bool)
+    is_first[order[1:]] = (row[order][1:] != row[order][:-1]) | (values[order][1:] != values[order][:-1])
+    lengths = np.bincount(row[is_first], minlength=len(offsets) - 1)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values[is_first]))
+
+
 def codes_of(values: np.ndarray, sorted_ids: np.ndarray) -> np.ndarray:
     """Give the int32 position of each value in ``sorted_ids`` (ascending, distinct), -1 if absent."""
     if not len(sorted_ids):

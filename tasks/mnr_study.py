@@ -21,7 +21,7 @@ from lakehouse.store import Lakehouse
 from models.mnr import MNRConfig, worth
 from models.mnr.replay import VisitLog, candidates_at
 from models.ragged import join_lists
-from tasks.channels import read_catalogue, retrieve_channels
+from tasks.channels import read_catalogue, read_models, retrieve_channels
 from tasks.days import ONE_DAY, day_range, ingested, source_first_day, start_of
 from tasks.evaluate import read_behaviour
 from tasks.mnr_tables import COMPARED, TITLES, MNRStudy, Row
@@ -29,7 +29,6 @@ from tasks.rankings import is_stand_in, read_visits
 from tasks.retrieved import retrieved_for_filter
 from tasks.settings import Settings, load_settings
 from tasks.spark import spark_session
-from tasks.train import read_checkpoint
 from tasks.truncation import BadStudy, days_of
 
 K = 50
@@ -59,7 +58,7 @@ def mnr_study(first: date, last: date, settings: Settings, k: int = K) -> MNRStu
         lakehouse.require(tables.TARGET_GROUP, day)
     if days[0] == source_first_day(ingested(lakehouse, days[0])):
         raise BadStudy(f"{days[0]} is the source's first day, with no day before it: begin later")
-    methods = [name for name in settings.methods if _is_trained(lakehouse, name, days)]
+    methods = [name for name in settings.trained_methods if _is_trained(lakehouse, name, days)]
     measured = [_measure(day, lakehouse, methods, settings, k) for day in days]
     user_ids = np.concatenate([users for users, _ in measured])
     if not len(user_ids):
@@ -80,7 +79,7 @@ def mnr_study(first: date, last: date, settings: Settings, k: int = K) -> MNRStu
         len(np.unique(user_ids)),
         int(total[worth.EXPOSED]),
         *(float(total[column] / max(total[worth.EXPOSED], 1)) for column in (worth.CLICKS, worth.ORDERS)),
-        tuple(name for name in settings.methods if name not in methods),
+        tuple(name for name in settings.trained_methods if name not in methods),
         _rows(user_ids, counts, settings),
     )
 
@@ -108,7 +107,7 @@ def _measure(
             for use in ("click", "order")
         ),
     )
-    models = {name: read_checkpoint(lakehouse, day, name) for name in methods}
+    models = read_models(lakehouse, day, settings, methods)
     filtered = retrieved_for_filter(models, catalogue, users, settings)
     lists = retrieve_channels([SWING, *models], models, catalogue, users, k, settings, filtered)
     order = np.argsort(users.ids)

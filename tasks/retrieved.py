@@ -32,7 +32,7 @@ from lakehouse.store import Lakehouse
 from models.item_to_item import retrieve_by_items
 from models.mnr.merging import merge_scenarios
 from models.popularity import retrieve_popular
-from models.ragged import flat_lists, join_lists
+from models.ragged import unite_lists
 from tasks.channels import (
     MERGED,
     Catalogue,
@@ -108,7 +108,9 @@ def retrieved_for_requests(
         popular = read_popular(lakehouse, day - ONE_DAY, settings)
         lists = as_lists(simulate(i2i_table, popular, histories, settings))
     if "mnr" in channels:
-        lists = unite(lists, _held(lakehouse, day, requests.select(["user_id", "event_time"]), settings))
+        lists = unite_lists(
+            lists, _held(lakehouse, day, requests.select(["user_id", "event_time"]), settings)
+        )
     return Retrieved(lists, by if channels == ("swing",) else f"{by} {'+'.join(channels)}")
 
 
@@ -149,7 +151,9 @@ def retrieved_for_filter(
         # as of the start of the day that is served: its own rankings are not known yet
         now = pa.array([users.now] * len(users.ids), tables.TIME)
         moments = pa.table({"user_id": users.ids, "event_time": now})
-        lists = unite(lists, _held(Lakehouse(settings.lakehouse_root), catalogue.day, moments, settings))
+        lists = unite_lists(
+            lists, _held(Lakehouse(settings.lakehouse_root), catalogue.day, moments, settings)
+        )
     return lists
 
 
@@ -169,18 +173,6 @@ def simulate(
         unknown = histories.filter(pa.array(is_unknown))
         retrieved[is_unknown] = retrieve_popular(popular, unknown, k)
     return retrieved
-
-
-def unite(lists: pa.ListArray, others: pa.ListArray) -> pa.ListArray:
-    """Give each row's list, and behind it those items of the other one that it lacks."""
-    offsets, values = flat_lists(join_lists(lists, others))
-    row = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    order = np.lexsort((values, row))  # stable: an item's first place comes first
-    is_first = np.ones(len(values), bool)
-    is_first[order[1:]] = (row[order][1:] != row[order][:-1]) | (values[order][1:] != values[order][:-1])
-    lengths = np.bincount(row[is_first], minlength=len(offsets) - 1)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values[is_first]))
 
 
 def draw(item_ids: np.ndarray, n: int, day: date, settings: Settings, *block: int) -> np.ndarray:

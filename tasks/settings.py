@@ -35,7 +35,7 @@ Quota = Annotated[int, Field(ge=1, le=10_000)]
 BASE = "base"
 PI2I = "pi2i"
 ITEM_CHANNELS = ("swing", "popularity")
-RESERVED = {*ITEM_CHANNELS, PI2I, "swing_filled", "merged", "release"}
+RESERVED = {*ITEM_CHANNELS, "mnr", "glare", PI2I, "swing_filled", "merged", "release"}
 VARIANTS = get_args(Variant)
 METHOD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 PREFIX = "TRIBUTARY_"
