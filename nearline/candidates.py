@@ -1,8 +1,9 @@
 """
-What does an online store keep of one user's candidates?
+What does an online store keep of one user: candidates, and clicks?
 
-Ids and scores as packed little-endian bytes without padding, the release that made them, and the event
-time that they reflect, in microseconds since 1970. Shapes: n users, K candidates.
+Of candidates: ids and scores as packed little-endian bytes without padding, the release that made them, the
+event time that they reflect, in microseconds since 1970, and the revision of the clicks behind them (0 where
+there are none). Of clicks: the newest distinct items. Shapes: n users, K candidates.
 """
 
 import re
@@ -33,11 +34,27 @@ class Candidates:
 
 
 @dataclass(frozen=True)
+class ClickedItems:
+    """
+    A user's newest distinct clicked items, oldest first (ties by item id).
+
+    ``item_ids`` int64 [c], ``event_times`` int64 [c], microseconds since 1970. ``revision`` grows with every
+    change; ``n_changed`` items of the last call were new or clicked later than known.
+    """
+
+    item_ids: np.ndarray
+    event_times: np.ndarray
+    revision: int
+    n_changed: int
+
+
+@dataclass(frozen=True)
 class PackedRow:
     """One user's candidates as they are stored."""
 
     user_id: int
     event_time: int
+    revision: int
     item_ids: bytes
     scores: bytes
 
@@ -48,6 +65,7 @@ def pack_rows(
     item_ids: np.ndarray,
     scores: np.ndarray,
     event_times: datetime | np.ndarray,
+    revisions: int | np.ndarray,
 ) -> Iterator[PackedRow]:
     """
     Pack users [n], items [n, K] padded at the end with -1 and scores [n, K].
@@ -61,7 +79,8 @@ def pack_rows(
         shapes = f"{user_ids.shape} users, {item_ids.shape} items, {scores.shape} scores"
         raise ValueError(f"list {list_name}: arrays do not fit each other: {shapes}")
     times = np.broadcast_to(np.asarray(event_times, "datetime64[us]"), user_ids.shape)
-    return _rows(user_ids, item_ids, scores, (times - _EPOCH).astype(np.int64))
+    counts = np.broadcast_to(np.asarray(revisions, np.int64), user_ids.shape)
+    return _rows(user_ids, item_ids, scores, (times - _EPOCH).astype(np.int64), counts)
 
 
 def unpack(event_time: int, release: str, item_ids: bytes, scores: bytes) -> Candidates:
@@ -71,12 +90,13 @@ def unpack(event_time: int, release: str, item_ids: bytes, scores: bytes) -> Can
 
 
 def _rows(
-    user_ids: np.ndarray, item_ids: np.ndarray, scores: np.ndarray, times: np.ndarray
+    user_ids: np.ndarray, item_ids: np.ndarray, scores: np.ndarray, times: np.ndarray, revisions: np.ndarray
 ) -> Iterator[PackedRow]:
     width = item_ids.shape[1]
     lengths = (item_ids != PADDING).sum(axis=1).tolist()
     ids = np.ascontiguousarray(item_ids, "<i8").tobytes()
     values = np.ascontiguousarray(scores, "<f4").tobytes()
-    for row, (user, time, n) in enumerate(zip(user_ids.tolist(), times.tolist(), lengths, strict=True)):
+    columns = zip(user_ids.tolist(), times.tolist(), revisions.tolist(), lengths, strict=True)
+    for row, (user, time, revision, n) in enumerate(columns):
         first, last = row * width, row * width + n
-        yield PackedRow(user, time, ids[8 * first : 8 * last], values[4 * first : 4 * last])
+        yield PackedRow(user, time, revision, ids[8 * first : 8 * last], values[4 * first : 4 * last])

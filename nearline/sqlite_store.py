@@ -2,14 +2,15 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
-from nearline.candidates import Candidates, StoreUnavailable, pack_rows, unpack
+from nearline.candidates import Candidates, ClickedItems, StoreUnavailable, pack_rows, unpack
 
 LOCK_TIMEOUT_SECONDS = 60
 
@@ -17,22 +18,52 @@ _CREATE = """
 create table if not exists list (list_id integer primary key, list_name text not null unique);
 create table if not exists candidates (
     list_id integer not null, user_id integer not null, event_time integer not null,
-    release text not null, item_ids blob not null, scores blob not null,
+    release text not null, item_ids blob not null, scores blob not null, revision integer not null default 0,
     primary key (list_id, user_id)
 );
 create table if not exists serving (only_row integer primary key, record text not null);
+create table if not exists clicked (
+    user_id integer not null, item_id integer not null, event_time integer not null,
+    primary key (user_id, item_id)
+) without rowid;
+create table if not exists clicked_revision (
+    user_id integer primary key, revision integer not null, expires_at real not null
+);
+create index if not exists clicked_expires_at on clicked_revision (expires_at);
 """
+_HAS_REVISION = "select count(*) from pragma_table_info('candidates') where name = 'revision'"
+_ADD_REVISION = "alter table candidates add column revision integer not null default 0"
 _KEEP_NEWEST = """
-insert into candidates values ((select list_id from list where list_name = ?), ?, ?, ?, ?, ?)
+insert into candidates (list_id, user_id, event_time, release, item_ids, scores, revision)
+values ((select list_id from list where list_name = ?), ?, ?, ?, ?, ?, ?)
 on conflict (list_id, user_id) do update
 set event_time = excluded.event_time, release = excluded.release,
-    item_ids = excluded.item_ids, scores = excluded.scores
-where excluded.event_time >= candidates.event_time
+    item_ids = excluded.item_ids, scores = excluded.scores, revision = excluded.revision
+where (excluded.event_time, excluded.revision) >= (candidates.event_time, candidates.revision)
 """
 _READ = """
 select event_time, release, item_ids, scores
 from candidates join list using (list_id) where list_name = ? and user_id = ?
 """
+_NEWEST_CLICK = """
+insert into clicked values (?, ?, ?)
+on conflict (user_id, item_id) do update set event_time = excluded.event_time
+where excluded.event_time > clicked.event_time
+"""
+_KEEP_LAST = """
+delete from clicked where user_id = ? and item_id in (
+    select item_id from clicked where user_id = ? order by event_time desc, item_id desc limit -1 offset ?
+)
+"""
+_COUNT_REVISION = """
+insert into clicked_revision values (?, ?, ?)
+on conflict (user_id) do update
+set revision = revision + excluded.revision, expires_at = excluded.expires_at
+returning revision
+"""
+_EXPIRED = "select user_id from clicked_revision where expires_at <= ? limit ?"
+FORGET_AT_ONCE = 100
+"""Most users whose expired clicks one call takes away, so that no call takes long."""
 
 
 class SqliteStore:
@@ -50,6 +81,9 @@ class SqliteStore:
             self._connection.execute("pragma journal_mode = wal")
             self._connection.execute("pragma synchronous = normal")
             self._connection.executescript(_CREATE)
+        with self._transaction() as connection:
+            if not connection.execute(_HAS_REVISION).fetchone()[0]:
+                connection.execute(_ADD_REVISION)
 
     def write_many(
         self,
@@ -60,10 +94,14 @@ class SqliteStore:
         *,
         release: str,
         event_times: datetime | np.ndarray,
+        revisions: int | np.ndarray = 0,
     ) -> int:
         """Write in one transaction, so all of it or nothing."""
-        rows = pack_rows(list_name, user_ids, item_ids, scores, event_times)
-        values = ((list_name, row.user_id, row.event_time, release, row.item_ids, row.scores) for row in rows)
+        rows = pack_rows(list_name, user_ids, item_ids, scores, event_times, revisions)
+        values = (
+            (list_name, row.user_id, row.event_time, release, row.item_ids, row.scores, row.revision)
+            for row in rows
+        )
         with self._transaction() as connection:
             connection.execute("insert or ignore into list (list_name) values (?)", (list_name,))
             before = connection.total_changes
@@ -86,6 +124,26 @@ class SqliteStore:
         """Name every list that the store holds."""
         return {name for (name,) in self._query("select list_name from list", ())}
 
+    def note_clicks(
+        self, user_id: int, clicks: Iterable[tuple[int, int]], *, keep: int, keep_seconds: int
+    ) -> ClickedItems:
+        """Add clicks in one transaction."""
+        user, now = int(user_id), time.time()
+        with self._transaction() as connection:
+            self._forget_expired(connection, user, now)
+            before = connection.total_changes
+            connection.executemany(_NEWEST_CLICK, [(user, item, when) for item, when in clicks])
+            n_changed = connection.total_changes - before
+            connection.execute(_KEEP_LAST, (user, user, keep))
+            counted = (user, int(n_changed > 0), now + keep_seconds)
+            (revision,) = connection.execute(_COUNT_REVISION, counted).fetchone()
+            rows = connection.execute(
+                "select item_id, event_time from clicked where user_id = ? order by event_time, item_id",
+                (user,),
+            ).fetchall()
+        items, times = np.array(rows, np.int64).reshape(-1, 2).T
+        return ClickedItems(items, times, revision, n_changed)
+
     def serve(self, record: dict[str, object]) -> None:
         """Replace the serving record."""
         with self._transaction() as connection:
@@ -99,6 +157,13 @@ class SqliteStore:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def _forget_expired(self, connection: sqlite3.Connection, user_id: int, now: float) -> None:
+        own = "select user_id from clicked_revision where user_id = ? and expires_at <= ?"
+        for query, arguments in ((_EXPIRED, (now, FORGET_AT_ONCE)), (own, (user_id, now))):
+            for expired in connection.execute(query, arguments).fetchall():
+                connection.execute("delete from clicked where user_id = ?", expired)
+                connection.execute("delete from clicked_revision where user_id = ?", expired)
 
     def _query(self, query: str, parameters: tuple) -> list[tuple]:
         with self._available():

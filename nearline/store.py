@@ -9,8 +9,14 @@ in; one with the same event time does, so that a retry is harmless. ``sqlite:///
 The store also keeps the *serving record*: which lists belong to the served release. Publishing loads a
 release under list names of its own and then replaces that record, so that no reader ever sees half of two
 releases. All times are UTC without a zone.
+
+Between releases it keeps what users have clicked. `note_clicks` is one step in the store and gives the same
+whatever order clicks arrive in and however often, with a revision that grows with each change; a list made
+from an older revision of the same event time does not win either. So any number of processes may take clicks
+of one user without a lock, and the list that stays is the one made from all of them.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -18,11 +24,20 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from nearline.candidates import Candidates, StoreUnavailable
-from nearline.redis_store import RedisStore, without_password
+from nearline.candidates import Candidates, ClickedItems, StoreUnavailable
+from nearline.redis_connection import without_password
+from nearline.redis_store import RedisStore
 from nearline.sqlite_store import SqliteStore
 
-__all__ = ["Candidates", "OnlineStore", "StoreUnavailable", "UnknownStore", "open_store", "read_served"]
+__all__ = [
+    "Candidates",
+    "ClickedItems",
+    "OnlineStore",
+    "StoreUnavailable",
+    "UnknownStore",
+    "open_store",
+    "read_served",
+]
 
 
 class UnknownStore(ValueError):
@@ -41,12 +56,13 @@ class OnlineStore(Protocol):
         *,
         release: str,
         event_times: datetime | np.ndarray,
+        revisions: int | np.ndarray = 0,
     ) -> int:
         """
         Write one list of many users; give the number of users whose candidates it replaced.
 
         Shapes: user_ids int64 [n], item_ids int64 [n, K] best first and padded at the end with -1, scores
-        float32 [n, K], event_times one time or datetime64 [n].
+        float32 [n, K], event_times one time or datetime64 [n], revisions one or int64 [n].
         """
 
     def read(self, list_name: str, user_id: int) -> Candidates | None:
@@ -57,6 +73,16 @@ class OnlineStore(Protocol):
 
     def list_names(self) -> set[str]:
         """Name every list that the store holds."""
+
+    def note_clicks(
+        self, user_id: int, clicks: Iterable[tuple[int, int]], *, keep: int, keep_seconds: int
+    ) -> ClickedItems:
+        """
+        Add clicks, as (item id, event time in microseconds), to what the user clicked; give all of it.
+
+        Of an item the newest click counts, and the ``keep`` items clicked last stay. All of a user's are
+        forgotten ``keep_seconds`` after the last call for them.
+        """
 
     def serve(self, record: dict[str, object]) -> None:
         """Replace the serving record; ``record["lists"]`` maps a list to its name in this store."""

@@ -1,9 +1,13 @@
 """The online store: the same behaviour from SQLite and Redis, and one clear line when there is none."""
 
+import sqlite3
+import struct
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -182,3 +186,112 @@ def test_file_that_is_no_database_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "online.db").write_text("this is a text, not a database" * 100)
     with pytest.raises(StoreUnavailable, match=r"online\.db cannot be used"):
         open_store(f"sqlite:///{tmp_path}/online.db")
+
+
+def note(
+    store: OnlineStore, clicks: list[tuple[int, int]], *, user: int = 7, keep: int = 4, seconds: int = 60
+):
+    return store.note_clicks(user, clicks, keep=keep, keep_seconds=seconds)
+
+
+def test_clicked_items_are_kept_by_their_newest_click_oldest_first(store: OnlineStore) -> None:
+    found = note(store, [(5, 100), (6, 200), (5, 300), (-3, 200)])
+    assert found.item_ids.tolist() == [-3, 6, 5]
+    assert found.event_times.tolist() == [200, 200, 300]
+    assert (found.revision, found.n_changed) == (1, 4)
+    again = note(store, [(6, 200), (5, 250)])
+    assert (again.item_ids.tolist(), again.revision, again.n_changed) == ([-3, 6, 5], 1, 0)
+    assert note(store, [], user=8).item_ids.tolist() == []
+    assert note(store, [(2**62 + 1, 1_700_000_000_123_457)], user=8).item_ids.tolist() == [2**62 + 1]
+
+
+def test_clicks_in_any_order_and_number_leave_the_same_items(store: OnlineStore) -> None:
+    generator = np.random.default_rng(3)
+    clicks = [(int(item), int(time)) for item, time in generator.integers(0, 12, (60, 2))]
+    newest = {item: max(time for other, time in clicks if other == item) for item, _ in clicks}
+    expected = sorted((time, item) for item, time in newest.items())[-4:]
+    for user in range(5):
+        for start in range(0, 60, 7):
+            order = generator.permutation(60)[: start + 7]
+            note(store, [clicks[at] for at in order], user=user)
+        found = note(store, clicks, user=user)
+        assert list(zip(found.event_times.tolist(), found.item_ids.tolist(), strict=True)) == expected
+
+
+def test_list_of_an_older_revision_does_not_win_and_publishing_needs_none(store: OnlineStore) -> None:
+    def write_revision(revision: int, item: int, time: datetime = NOON) -> int:
+        items = np.array([[item]])
+        arguments = {"release": "r", "event_times": time, "revisions": revision}
+        return store.write_many("pi2i", USERS[:1], items, np.ones((1, 1), np.float32), **arguments)
+
+    assert write_revision(2, 1) == 1
+    assert write_revision(1, 2) == 0
+    assert write_revision(2, 3) == 1
+    assert write_revision(1, 4, NOON + timedelta(seconds=1)) == 1
+    assert write_revision(9, 5) == 0
+    found = store.read("pi2i", 7)
+    assert (found.item_ids.tolist(), found.scores.tolist()) == ([4], [1.0])
+
+
+def test_clicks_are_forgotten_when_their_time_is_over(store: OnlineStore) -> None:
+    note(store, [(1, 100)], seconds=1)
+    note(store, [(1, 100)], user=8, seconds=60)
+    time.sleep(1.1)
+    found = note(store, [(2, 50)])
+    assert (found.item_ids.tolist(), found.revision) == ([2], 1)
+    assert note(store, [(2, 50)], user=8).item_ids.tolist() == [2, 1]
+
+
+def test_two_processes_noting_clicks_at_once_lose_none(url: str, store: OnlineStore) -> None:
+    script = """
+import sys
+import time
+from nearline.store import open_store
+store, seed = open_store(sys.argv[1]), int(sys.argv[2])
+for item in range(seed, 200, 2):
+    store.note_clicks(item % 5, [(item, 1000 - item)], keep=1000, keep_seconds=60)
+"""
+    writers = [subprocess.Popen([sys.executable, "-c", script, url, str(seed)]) for seed in (0, 1)]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    for user in range(5):
+        found = note(store, [], user=user, keep=1000)
+        assert found.item_ids.tolist() == [item for item in range(199, -1, -1) if item % 5 == user]
+        assert found.revision == 40
+
+
+def test_lists_of_an_older_version_are_read_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "online.db"
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript("""
+create table list (list_id integer primary key, list_name text not null unique);
+create table candidates (
+    list_id integer not null, user_id integer not null, event_time integer not null,
+    release text not null, item_ids blob not null, scores blob not null, primary key (list_id, user_id)
+);
+insert into list values (1, 'merged');
+""")
+        packed = np.array([10], "<i8").tobytes(), np.ones(1, "<f4").tobytes()
+        old.execute("insert into candidates values (1, 7, 5, 'r0', ?, ?)", packed)
+        old.commit()
+    with closing(open_store(f"sqlite:///{path}")) as store:
+        assert store.read("merged", 7).item_ids.tolist() == [10]
+        assert write(store) == 2
+
+
+def test_lists_of_an_older_version_are_read_and_replaced_in_redis() -> None:
+    prefix = f"test-{uuid.uuid4().hex}"
+    client = redis.Redis.from_url(REDIS)
+    try:
+        client.ping()
+    except redis.RedisError:
+        skip_or_fail(f"no Redis at {REDIS}")
+    packed = (
+        struct.pack(">qHI", 5, 2, 8) + b"r0" + np.array([10], "<i8").tobytes() + np.ones(1, "<f4").tobytes()
+    )
+    client.set(f"{prefix}:list:merged:7", packed)
+    with closing(open_store(f"{REDIS}?prefix={prefix}")) as store:
+        found = store.read("merged", 7)
+        assert (found.item_ids.tolist(), found.scores.tolist(), found.release) == ([10], [1.0], "r0")
+        arguments = {"release": "r", "event_times": np.array([5], "datetime64[us]")}
+        assert store.write_many("merged", USERS[:1], ITEMS[:1], SCORES[:1], **arguments) == 1
+        store.drop("merged")
