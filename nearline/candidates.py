@@ -39,7 +39,7 @@ class ClickedItems:
     A user's newest distinct clicked items, oldest first (ties by item id).
 
     ``item_ids`` int64 [c], ``event_times`` int64 [c], microseconds since 1970. ``revision`` grows with every
-    change; ``n_changed`` items of the last call were new or clicked later than known.
+    change; ``n_changed`` of them are new or clicked later than before the last call.
     """
 
     item_ids: np.ndarray

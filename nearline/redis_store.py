@@ -42,11 +42,15 @@ redis.call('SET', KEYS[1], ARGV[1])
 return 1
 """
 _NOTE_CLICKS = """
-local n_changed = 0
+local changed, n_changed = {}, 0
 for at = 3, #ARGV, 2 do
-  n_changed = n_changed + redis.call('ZADD', KEYS[1], 'GT', 'CH', ARGV[at], ARGV[at + 1])
+  local item = ARGV[at + 1]
+  if redis.call('ZADD', KEYS[1], 'GT', 'CH', ARGV[at], item) == 1 then changed[item] = true end
 end
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[1])
+for item in pairs(changed) do
+  if redis.call('ZSCORE', KEYS[1], item) then n_changed = n_changed + 1 end
+end
 if n_changed > 0 then redis.call('INCR', KEYS[2]) end
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 redis.call('EXPIRE', KEYS[2], ARGV[2])

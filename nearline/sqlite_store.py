@@ -61,6 +61,7 @@ on conflict (user_id) do update
 set revision = revision + excluded.revision, expires_at = excluded.expires_at
 returning revision
 """
+_CLICKED = "select item_id, event_time from clicked where user_id = ? order by event_time, item_id"
 _EXPIRED = "select user_id from clicked_revision where expires_at <= ? limit ?"
 FORGET_AT_ONCE = 100
 """Most users whose expired clicks one call takes away, so that no call takes long."""
@@ -131,16 +132,13 @@ class SqliteStore:
         user, now = int(user_id), time.time()
         with self._transaction() as connection:
             self._forget_expired(connection, user, now)
-            before = connection.total_changes
+            before = set(connection.execute(_CLICKED, (user,)))
             connection.executemany(_NEWEST_CLICK, [(user, item, when) for item, when in clicks])
-            n_changed = connection.total_changes - before
             connection.execute(_KEEP_LAST, (user, user, keep))
+            rows = connection.execute(_CLICKED, (user,)).fetchall()
+            n_changed = len(set(rows) - before)
             counted = (user, int(n_changed > 0), now + keep_seconds)
             (revision,) = connection.execute(_COUNT_REVISION, counted).fetchone()
-            rows = connection.execute(
-                "select item_id, event_time from clicked where user_id = ? order by event_time, item_id",
-                (user,),
-            ).fetchall()
         items, times = np.array(rows, np.int64).reshape(-1, 2).T
         return ClickedItems(items, times, revision, n_changed)
 
