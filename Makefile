@@ -9,7 +9,7 @@ VAR ?= var
 # What a person gives reaches the recipes as variables of the environment, letter by letter: neither make nor
 # a shell reads into it.
 GIVEN := SOURCE DATA FROM TO VAR K REPROCESS VERSION REASON FORCE DAY T KUAIRAND SHAPES METHODS BACKBONES SEEDS \
-	LAST EVALUATED ITEMS VARIANTS TOWERS
+	LAST EVALUATED ITEMS VARIANTS TOWERS NAME RATE CLICKS CANDIDATES REDIS
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 override VAR := $(or $(value VAR),var)
 export $(GIVEN)
@@ -23,8 +23,9 @@ FOLDER := export TRIBUTARY_VAR="$$VAR"; \
 SERVICES := [ ! -f "$$VAR/services/environment.sh" ] || . "$$VAR/services/environment.sh" || exit 1;
 STATE := $(SERVICES) $(FOLDER)
 
-.PHONY: help run summary truncation-study pi2i-study compare mnr-study up down status backfill publish rollback approve audit bench bench-env \
-	bench-training bench-evaluation bench-mnr flink-env mnr mnr-status mnr-savepoint mnr-stop test test-faults lint clean
+.PHONY: help run summary truncation-study pi2i-study compare mnr-study up down status backfill nearline replay-clicks \
+	flink-env mnr mnr-status mnr-savepoint mnr-stop publish rollback approve audit bench bench-env bench-training \
+	bench-evaluation bench-nearline bench-mnr test test-faults lint clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -82,6 +83,13 @@ backfill: .venv/run  ## Days through the running scheduler, oldest first: FROM= 
 	@$(STATE) $(BIN)/python -m services.backfill $${FROM:+--from="$$FROM"} $${TO:+--to="$$TO"} \
 		$${REPROCESS:+--reprocess="$$REPROCESS"}
 
+nearline: .venv/run  ## Answer clicks with fresh PI2I candidates, until stopped: VAR= [NAME=]
+	@$(STATE) exec $(BIN)/python -m services.click_worker $${NAME:+--name="$$NAME"}
+
+replay-clicks: .venv/run  ## Send a day's clicks to the click worker: VAR= [DAY=] [RATE=20] [CLICKS=]
+	@$(STATE) $(BIN)/python -m services.replay_clicks $${DAY:+--day="$$DAY"} $${RATE:+--rate="$$RATE"} \
+		$${CLICKS:+--clicks="$$CLICKS"}
+
 publish: .venv/run  ## Serve the champion now: VAR=
 	@$(STATE) $(BIN)/python -m tasks.serve publish
 
@@ -137,6 +145,10 @@ bench-training: .venv/run bench-env  ## Training beside torch-rechub and RecBole
 
 bench-evaluation: .venv/run bench-env  ## Exact Hit@K beside RecBole's full sort: [ITEMS=7500,1000000]
 	@$(BIN)/python -m benchmarks.evaluation $${ITEMS:+--items="$$ITEMS"}
+
+bench-nearline: .venv/run  ## Click to cache and reads under load, Redis and SQLite: [CANDIDATES=20000] [RATE=20] [REDIS=url]
+	@$(BIN)/python -m benchmarks.nearline $${CANDIDATES:+--candidates="$$CANDIDATES"} $${RATE:+--rate="$$RATE"} \
+		$${REDIS:+--redis="$$REDIS"}
 
 audit: .venv/dev  ## Known vulnerabilities of the installed packages
 	@timeout 120 $(BIN)/pip-audit --progress-spinner off --skip-editable > .pip-audit.log 2>&1; status=$$?; \

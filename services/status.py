@@ -20,6 +20,7 @@ from lakehouse.lineage import Stale, stale_partitions
 from lakehouse.sources import timezone_of
 from lakehouse.store import Lakehouse
 from services.airflow_api import day_of, open_airflow, seconds_of
+from services.clicks import tell_click_workers
 from services.findings import FAILURES, Findings, wrap
 from services.served import has_pointer, has_tracking, tell_serving
 from services.stale import stale_lines
@@ -70,6 +71,7 @@ def describe(settings: Settings) -> tuple[list[str], bool]:
         versions = found.attempt("MLflow", lambda: _versions(days, settings)) or {}
         rows = [_row(day, lakehouse, runs.newest.get(day), versions, stale) for day in days]
         _tell_bad_days(rows, found)
+    tell_click_workers(settings, found)
     found.tell("stale", "what is made from days that have changed:" if stale else "nothing")
     found.lines += stale_lines(stale)
     if stale:

@@ -20,6 +20,7 @@ from models.increc.config import IncRecConfig, Variant
 from models.mnr import MNRConfig
 from models.pi2i.config import PI2IConfig
 from models.swing import SwingConfig
+from nearline.click_config import NearlineConfig
 from nearline.mnr_config import MNRStreamConfig
 from tasks.alerts_config import AlertsConfig
 from tasks.mnr_config import MNRDailyConfig
@@ -153,6 +154,10 @@ class Settings(BaseSettings):
     )
     spark: SparkConfig = Field(default_factory=SparkConfig, description="The session of engine = spark.")
 
+    nearline: NearlineConfig = Field(
+        default_factory=NearlineConfig, description="The worker that answers clicks (make nearline)."
+    )
+
     n_threads: int = Field(2, ge=1, le=1024, description="Threads of one task.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the towers train.")
 
@@ -224,6 +229,15 @@ class Settings(BaseSettings):
     def trained_methods(self) -> tuple[str, ...]:
         """Names of what is trained each day: the methods, then PI2I's scorer where it is on."""
         return (*self.methods, *([PI2I] if self.pi2i else []))
+
+    @property
+    def clicks_url(self) -> str:
+        """Where clicks come from: as set, else the online store's Redis, else a file in the state folder."""
+        if self.nearline.clicks_url:
+            return self.nearline.clicks_url
+        if self.online_store_url.startswith(("redis://", "rediss://")):
+            return self.online_store_url
+        return (self.var / "nearline" / "clicks.jsonl").as_uri()
 
     @property
     def staged_root(self) -> Path:

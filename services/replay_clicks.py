@@ -1,0 +1,55 @@
+"""
+How is the click worker tried? By the clicks of a day that was ingested, sent again at a rate.
+
+    python -m services.replay_clicks [--day 2022-05-05] [--rate 20] [--clicks 1000]
+"""
+
+import argparse
+import sys
+from contextlib import closing
+from datetime import date
+
+from lakehouse import tables
+from lakehouse.store import Lakehouse
+from nearline.click_source import open_click_source
+from nearline.replay_clicks import clicks_of, replay
+from tasks.settings import load_settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; give the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m services.replay_clicks", description=__doc__)
+    parser.add_argument("--day", type=date.fromisoformat, help="default: the newest day that has clicks")
+    parser.add_argument("--rate", type=float, default=20.0, help="clicks a second, 0 for as fast as it goes")
+    parser.add_argument("--clicks", type=int, help="send the first so many of the day")
+    options = parser.parse_args(arguments)
+    try:
+        if options.rate < 0 or (options.clicks is not None and options.clicks < 1):
+            raise ValueError("rate cannot be negative, and at least one click has to be sent")
+        settings = load_settings()
+        lakehouse = Lakehouse(settings.lakehouse_root)
+        days = lakehouse.days(tables.CLICK)
+        if not days:
+            raise LookupError(f"no day below {settings.lakehouse_root} has clicks: `make run` brings some in")
+        day = options.day or max(days)
+        columns = ["user_id", "item_id", "event_time"]
+        clicks = clicks_of(lakehouse.read(tables.CLICK, day, columns=columns))[: options.clicks]
+        with closing(open_click_source(settings.clicks_url, worker="replay")) as source:
+            seconds = replay(clicks, source, per_second=options.rate or None, on_sent=_progress(len(clicks)))
+    except (ValueError, LookupError, OSError) as error:
+        print(f"replay: {error}", file=sys.stderr)
+        return 1
+    print(f"sent {len(clicks)} clicks of {day} in {seconds:.1f} s")
+    return 0
+
+
+def _progress(n: int):
+    def show(sent: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{sent}/{n}", end="" if sent < n else "\n", file=sys.stderr, flush=True)
+
+    return show
+
+
+if __name__ == "__main__":
+    sys.exit(main())
