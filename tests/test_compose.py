@@ -93,6 +93,7 @@ def test_every_service_of_the_design_is_there() -> None:
         "airflow-dag-processor",
         "publish-hook",
         "mnr",
+        "click-worker",
     }
     assert needed | ONE_SHOT == set(SERVICES)
 
