@@ -1,12 +1,12 @@
 """
 How long is it from a click to fresh candidates in the cache, and how long does a read take meanwhile?
 
-    python -m benchmarks.nearline [--candidates 20000] [--rate 20] [--seconds 60] [--stores redis,sqlite]
+    python -m benchmarks.nearline [--candidates 20000] [--rate 20] [--seconds 60] [--workers 1]
 
 The worker is the process of `make nearline`. Clicks of users in turn are sent at a rate, stamped with the
 time at which they are sent; a reader looks at the lists of the users who wait, every few milliseconds, until
 each reflects the click. Those are the reads that are timed, and as many of users drawn at random. Redis
-takes clicks by a stream, SQLite by a file. The last line is one JSON object; there is no peer, so its ratio
+takes clicks by a stream, and any number of workers; SQLite by a file, and one. The last line is one JSON object; there is no peer, so its ratio
 is null.
 """
 
@@ -51,7 +51,10 @@ def main() -> None:
             print(f"{store}: {arguments.candidates} candidates", file=sys.stderr, flush=True)
             figures[store] = _measure(store, var, arguments)
     print_table(COLUMNS, [_row(store, told, arguments) for store, told in figures.items()])
-    given = {name: getattr(arguments, name) for name in ("candidates", "rate", "seconds", "threads", "seed")}
+    given = {
+        name: getattr(arguments, name)
+        for name in ("candidates", "rate", "seconds", "workers", "threads", "seed")
+    }
     print(json.dumps({"name": "nearline", "ratio": None, **given, "limits": LIMITS, "figures": figures}))
 
 
@@ -60,6 +63,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--candidates", type=at_least_one, default=20_000, help="candidates of a user")
     parser.add_argument("--rate", type=at_least_one, default=20, help="clicks a second")
     parser.add_argument("--seconds", type=at_least_one, default=60, help="how long clicks are sent to each")
+    parser.add_argument("--workers", type=at_least_one, default=1, help="workers, where clicks are a stream")
     parser.add_argument("--threads", type=at_least_one, default=1, help="threads of scoring")
     parser.add_argument("--redis", default="redis://127.0.0.1:6379/0", help="a Redis to use")
     parser.add_argument("--stores", type=lambda text: text.split(","), default=["redis", "sqlite"])
@@ -92,23 +96,27 @@ def _measure(store: str, var: Path, arguments: argparse.Namespace) -> dict[str, 
         "TRIBUTARY_NEARLINE__K": str(K),
         "TRIBUTARY_NEARLINE__N_THREADS": str(arguments.threads),
     }
-    command = [sys.executable, "-m", "services.click_worker", "--name", store]
-    log = var / f"{store}.log"
+    command = [sys.executable, "-m", "services.click_worker"]
+    log, n_workers = var / f"{store}.log", arguments.workers if store == "redis" else 1
+    workers: list[subprocess.Popen] = []
     try:
         with log.open("wb") as output:
-            worker = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=output, stderr=output)
-        try:
-            return _drive(store_url, clicks_url, worker, log, arguments)
-        finally:
-            worker.terminate()
-            worker.wait(START_SECONDS)
+            for _ in range(n_workers):
+                workers.append(
+                    subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=output, stderr=output)
+                )
+        return _drive(store_url, clicks_url, workers, log, arguments)
     finally:
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.wait(START_SECONDS)
         if store == "redis":
             _empty(arguments.redis, prefix)
 
 
 def _drive(
-    store_url: str, clicks_url: str, worker: subprocess.Popen, log: Path, arguments: argparse.Namespace
+    store_url: str, clicks_url: str, workers: list[subprocess.Popen], log: Path, arguments: argparse.Namespace
 ) -> dict[str, float]:
     generator = np.random.default_rng(arguments.seed)
     with ExitStack() as stack:
@@ -133,10 +141,11 @@ def _drive(
                     if whom == user and found and _microseconds(found) >= click.event_time:
                         clicks.append(time.time() - click.event_time / 1e6)
                         del waiting[user]
-            if worker.poll() is not None:
-                raise SystemExit(f"the worker has ended:\n{log.read_text()[-2000:]}")
+            if any(worker.poll() is not None for worker in workers):
+                raise SystemExit(f"a worker has ended:\n{log.read_text()[-2000:]}")
             time.sleep(POLL_SECONDS)
 
+        _wait_until_ready(log, len(workers))
         for user in range(WARM_UP_CLICKS):
             send(user)
             until = time.monotonic() + START_SECONDS
@@ -163,6 +172,14 @@ def _drive(
         "n_reads": len(reads),
         **_quantiles("read_ms", reads),
     }
+
+
+def _wait_until_ready(log: Path, n_workers: int) -> None:
+    until = time.monotonic() + START_SECONDS
+    while log.read_text().count("scores") < n_workers:
+        if time.monotonic() > until:
+            raise SystemExit(f"the workers do not start:\n{log.read_text()[-2000:]}")
+        time.sleep(0.1)
 
 
 def _microseconds(found) -> int:

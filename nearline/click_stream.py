@@ -12,6 +12,7 @@ keeps what was put aside, the newest `MOST_ASIDE`.
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import redis
 
@@ -83,11 +84,10 @@ class ClickStream:
 
     def close(self) -> None:
         """Leave the group, unless events are still pending for this worker, and close the connections."""
-        try:
-            with self._available():
-                self._forget_workers(lambda worker: worker["name"].decode() == self._worker)
-        finally:
-            self._redis.close()
+        # Leaving is tidiness: where Redis is away, another worker does it later.
+        with suppress(redis.RedisError):
+            self._forget_workers(lambda worker: worker["name"].decode() == self._worker)
+        self._redis.close()
 
     def _take(self, n: int, wait_seconds: float) -> list[Delivery]:
         if not self._has_group:

@@ -22,7 +22,7 @@ from tests.nearline.small_served import by_user, expected_list, publish, some_cl
 
 K = 12
 N_KILLS = 3
-DEADLINE_SECONDS = 300
+DEADLINE_SECONDS = 900
 STOP_SECONDS = 120
 
 
