@@ -6,8 +6,8 @@ How long is it from a click to fresh candidates in the cache, and how long does 
 The worker is the process of `make nearline`. Clicks of users in turn are sent at a rate, stamped with the
 time at which they are sent; a reader looks at the lists of the users who wait, every few milliseconds, until
 each reflects the click. Those are the reads that are timed, and as many of users drawn at random. Redis
-takes clicks by a stream, and any number of workers; SQLite by a file, and one. The last line is one JSON object; there is no peer, so its ratio
-is null.
+takes clicks by a stream, and any number of workers; SQLite by a file, and one. The last line is one JSON
+object; there is no peer, so its ratio is null.
 """
 
 import argparse
