@@ -6,6 +6,7 @@ How is the click worker tried? By the clicks of a day that was ingested, sent ag
 
 import argparse
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from datetime import date
 
@@ -19,31 +20,44 @@ from tasks.settings import load_settings
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; give the exit code."""
     parser = argparse.ArgumentParser(prog="python -m services.replay_clicks", description=__doc__)
-    parser.add_argument("--day", type=date.fromisoformat, help="default: the newest day that has clicks")
-    parser.add_argument("--rate", type=float, default=20.0, help="clicks a second, 0 for as fast as it goes")
-    parser.add_argument("--clicks", type=int, help="send the first so many of the day")
+    parser.add_argument("--day", help="default: the newest day that has clicks")
+    parser.add_argument("--rate", default="20", help="clicks a second, 0 for as fast as it goes")
+    parser.add_argument("--clicks", help="send the first so many of the day")
     options = parser.parse_args(arguments)
     try:
-        if options.rate < 0 or (options.clicks is not None and options.clicks < 1):
-            raise ValueError("rate cannot be negative, and at least one click has to be sent")
+        rate = _number("RATE", options.rate, least=0)
+        n_clicks = None if options.clicks is None else _number("CLICKS", options.clicks, least=1)
         settings = load_settings()
         lakehouse = Lakehouse(settings.lakehouse_root)
         days = lakehouse.days(tables.CLICK)
         if not days:
             raise LookupError(f"no day below {settings.lakehouse_root} has clicks: `make run` brings some in")
-        day = options.day or max(days)
+        day = _day(options.day) if options.day else max(days)
         columns = ["user_id", "item_id", "event_time"]
-        clicks = clicks_of(lakehouse.read(tables.CLICK, day, columns=columns))[: options.clicks]
+        clicks = clicks_of(lakehouse.read(tables.CLICK, day, columns=columns))[:n_clicks]
         with closing(open_click_source(settings.clicks_url, worker="replay")) as source:
-            seconds = replay(clicks, source, per_second=options.rate or None, on_sent=_progress(len(clicks)))
+            seconds = replay(clicks, source, per_second=rate or None, on_sent=_progress(len(clicks)))
     except (ValueError, LookupError, OSError) as error:
-        print(f"replay: {error}", file=sys.stderr)
+        print(f"replay-clicks: {error}", file=sys.stderr)
         return 1
     print(f"sent {len(clicks)} clicks of {day} in {seconds:.1f} s")
     return 0
 
 
-def _progress(n: int):
+def _number(name: str, text: str, *, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise ValueError(f"{name}={text} is not a whole number of at least {least}")
+    return int(text)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"DAY={text} is not a day; write YYYY-MM-DD") from None
+
+
+def _progress(n: int) -> Callable[[int], None]:
     def show(sent: int) -> None:
         if sys.stderr.isatty():
             print(f"\r{sent}/{n}", end="" if sent < n else "\n", file=sys.stderr, flush=True)

@@ -94,8 +94,14 @@ def test_replay_sends_a_day_s_clicks_in_order(settings: Settings, capsys: pytest
         '{"user_id": 2, "item_id": 6, "event_time": 10}',
         '{"user_id": 1, "item_id": 7, "event_time": 20}',
     ]
-    assert replay_clicks.main(["--rate", "-1"]) == 1
-    assert "rate cannot be negative" in told(capsys)
+    for arguments, message in (
+        (["--rate", "-1"], "RATE=-1 is not a whole number of at least 0"),
+        (["--clicks", "0"], "CLICKS=0 is not a whole number of at least 1"),
+        (["--day", "today"], "DAY=today is not a day; write YYYY-MM-DD"),
+        (["--day", "2025-01-01"], "2025-01-01"),
+    ):
+        assert replay_clicks.main(arguments) == 1
+        assert message in told(capsys)
 
 
 def test_status_tells_of_workers_and_what_to_mend(settings: Settings) -> None:

@@ -40,6 +40,8 @@ def told(done: subprocess.CompletedProcess) -> str:
         ("rollback", ["VERSION", "REASON"]),
         ("backfill", ["REPROCESS"]),
         ("summary", ["K"]),
+        ("nearline", ["NAME"]),
+        ("replay-clicks", ["DAY", "RATE", "CLICKS"]),
         ("compare", ["METHODS", "BACKBONES", "SEEDS", "K", "LAST", "EVALUATED", "FROM", "TO"]),
     ],
 )
