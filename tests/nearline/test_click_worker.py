@@ -71,11 +71,11 @@ class World:
         for thread in threads:
             thread.start()
         is_over = until or (lambda: self.source.backlog() == 0)
-        wait_for(lambda: failures or (len(workers) == n_workers and is_over()), 20)
+        wait_for(lambda: failures or (len(workers) == n_workers and is_over()))
         for worker in workers:
             worker.stop()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
         if failures:
             raise failures[0]
         told = [status.counts for status in read_statuses(self.root / "workers")]

@@ -16,7 +16,7 @@ from nearline.served_scorer import ServedScorer
 from tests.nearline.small_served import publish
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it did not happen"

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
@@ -19,6 +20,8 @@ from models.pi2i.model import TrainedScorer
 from models.pi2i.prices import log_prices
 from models.pi2i.sampling import SCHEMA
 from models.pi2i.trigger_index import trigger_index
+from nearline.candidates import ClickedItems
+from nearline.click_scorer import open_click_scorer
 from tasks.champion import load_release, retrieve_champion
 from tasks.channels import read_catalogue, restrict_to_known, retrieve_channels
 from tasks.days import ONE_DAY
@@ -230,6 +233,32 @@ def test_the_model_file_answers_from_the_release_alone(settings: Settings) -> No
     assert all(set(answer[:5]) <= set(row) for answer, row in zip(answers, merged, strict=True))
     with pytest.raises(UnknownChannel, match="this release has merged, swing, popularity, base, pi2i"):
         retrieval.predict(None, given, {"channel": "pi2"})
+
+
+def test_the_click_worker_answers_from_the_release_alone(settings: Settings) -> None:
+    folder = settings.staged_root / str(DAY)
+    release, scorer = open_release(folder), open_click_scorer(folder)
+    users, histories = release.user_history["user_id"], release.user_history["item_ids"].combine_chunks()
+    profiles = release.user_profile.to_pydict()
+    profile_of = dict(zip(profiles["user_id"], profiles["profile"], strict=True))
+    index = trigger_index(
+        release.i2i_table,
+        allowed_item_ids=release.items["item_id"].to_numpy(),
+        item_statistics=release.item_statistics,
+    )
+    expected = TrainedScorer.from_bytes(release.scorer).retrieve(
+        index,
+        release.items,
+        histories,
+        pa.array([profile_of.get(user) for user in users.to_pylist()], pa.list_(pa.string())),
+        15,
+        log_prices=log_prices(release.items),
+    )
+    none = ClickedItems(np.empty(0, np.int64), np.empty(0, np.int64), 0, 0)
+    answers = [scorer.answer(user, none, 15) for user in users.to_pylist()]
+    for answer, row in zip(answers, expected, strict=True):
+        assert answer.is_fallback or answer.item_ids.tolist() == row[row >= 0].tolist()
+    assert sum(not answer.is_fallback for answer in answers) > 20
 
 
 def test_a_champion_s_scorer_ranks_what_it_learned_of_today_s_candidates(
