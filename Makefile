@@ -28,7 +28,7 @@ STATE := $(SERVICES) $(FOLDER)
 	bench-evaluation bench-nearline bench-mnr test test-faults lint clean
 
 help:  ## List the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 .venv/run: pyproject.toml
 	@echo "Installing the environment into .venv: a few minutes, once"
