@@ -5,10 +5,12 @@ What they compute with is imported when a worker opens them, not when the job is
 the start of a job manager by seconds.
 """
 
+import builtins
 import json
 import logging
 import time
 from collections.abc import Iterator
+from types import ModuleType
 
 from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, OutputTag, ProcessFunction, RuntimeContext, TimeDomain
@@ -29,12 +31,12 @@ class ReadEvents(ProcessFunction):
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Set up counters."""
-        from models.mnr import MNRConfig
+        mnr = _compiled_functions()
         from nearline import mnr_events
 
         config = JobConfig.model_validate_json(self._config)
         self._read, self._bad_event = mnr_events.read_event, mnr_events.BadEvent
-        self._mnr = MNRConfig(**config.mnr)
+        self._mnr = mnr.MNRConfig(**config.mnr)
         self._most_ahead = round(config.stream.most_ahead_seconds * 1e6)
         group = runtime_context.get_metrics_group().add_group(METRIC_GROUP)
         names = ("events", "unknown_items", "bad_scores", "repeated_items", *mnr_events.REASONS)
@@ -73,7 +75,7 @@ class QueueAndScore(KeyedProcessFunction):
         """Set up state, counters and the way to the store."""
         import numpy as np
 
-        from models import mnr
+        mnr = _compiled_functions()
         from nearline.mnr_writer import ListWriter
         from nearline.store import open_store
 
@@ -180,3 +182,19 @@ class QueueAndScore(KeyedProcessFunction):
             self._count["store_failures"].inc(writer.n_failures)
             LOGGER.warning(writer.last_failure)
         writer.n_written = writer.n_failures = 0
+
+
+def _compiled_functions() -> ModuleType:
+    """
+    Import MNR's functions.
+
+    In process mode Beam has put a method in the place of ``print``, which numba looks for in its module and
+    does not find; so the real one is back while numba is imported.
+    """
+    replaced = builtins.print
+    builtins.print = getattr(replaced.__self__, "_print", replaced)
+    try:
+        from models import mnr
+    finally:
+        builtins.print = replaced
+    return mnr
