@@ -30,7 +30,7 @@ from nearline.store import open_store
 from services.state import stop_on_terminate
 
 PARTS = ("pure", "throughput", "latency", "recovery")
-LATENCY_RATE, LATENCY_SECONDS, FILE_SECONDS = 500, 20, 0.1
+LATENCY_RATE, LATENCY_SECONDS, WARM_SECONDS, FILE_SECONDS = 500, 25, 5, 0.1
 RECOVERY_USERS, RECOVERY_LIMIT_SECONDS = 100, 120
 
 
@@ -194,7 +194,8 @@ def _latency(var: Path, url: str, client, flink, mode: str) -> dict:
             for place, each in enumerate(values):
                 each["user_id"] = file * per_file + place
                 each["event_time"] = round(now * 1e6)
-                sent[each["user_id"]] = now
+                if file * FILE_SECONDS >= WARM_SECONDS:
+                    sent[each["user_id"]] = now
             job.send([json.dumps(each) for each in values])
         deadline = time.time() + 20
         while not set(sent) <= set(written) and time.time() < deadline:
@@ -211,7 +212,7 @@ def _latency(var: Path, url: str, client, flink, mode: str) -> dict:
         {
             "mode": mode,
             "events/s": LATENCY_RATE,
-            "events": n,
+            "events": len(sent),
             "p50 ms": round(1000 * float(np.percentile(delays, 50))),
             "p99 ms": round(1000 * float(np.percentile(delays, 99))),
             "max ms": round(1000 * float(delays.max())),
