@@ -22,9 +22,9 @@ from models.pi2i.candidates import gather, scratch
 from models.pi2i.model import TrainedScorer
 from models.pi2i.prices import log_prices
 from models.pi2i.sampling import log_price_of
+from models.pi2i.scoring import Candidates
 from models.pi2i.trigger_index import trigger_index, user_triggers
 from models.ragged import codes_of, flat_lists
-from models.selection import best_first
 from nearline.candidates import ClickedItems
 
 FILES = (
@@ -52,9 +52,11 @@ class Answer:
 class ClickScorer:
     """One release, ready to score; for one thread."""
 
-    def __init__(self, release: Release) -> None:
+    def __init__(self, release: Release, n_threads: int = 1) -> None:
         """
         Read what is needed of a release, after checking each file against the manifest.
+
+        ``n_threads`` score at a time; their number does not change the answers.
 
         Raises:
             ReleaseCorrupt: a file is gone or is not the manifest's, as where i2i table and scorer are of
@@ -64,6 +66,7 @@ class ClickScorer:
         """
         self.release = release
         self.digest = release.manifest.digest
+        self._n_threads = n_threads
         _refuse_changed(release)
         scorer = TrainedScorer.from_bytes(release.scorer)
         self._config = scorer.config
@@ -100,21 +103,22 @@ class ClickScorer:
         places = codes_of(triggers, self._triggers)
         places[places < 0] = len(self._triggers) - 1
         self._row += 1
-        codes, masks, cross = gather(
-            self._row,
-            codes_of(triggers, self._index.trigger_ids),
-            codes_of(history, self._index.item_ids),
-            self._index.lists,
-            self._target_prices,
-            self._trigger_prices[places],
-            self._memory,
+        candidates = Candidates(
+            *gather(
+                self._row,
+                codes_of(triggers, self._index.trigger_ids),
+                codes_of(history, self._index.item_ids),
+                self._index.lists,
+                self._target_prices,
+                self._trigger_prices[places],
+                self._memory,
+            )
         )
-        if not len(codes):
+        if not len(candidates.codes):
             popular = self._popular[~np.isin(self._popular, history)][:k]
             return Answer(popular, 1 / np.arange(1, len(popular) + 1, dtype=np.float32), True)
         profile = self._scorer.embed_profiles(self._profile(user_id))[0]
-        logits = self._scorer.logits(profile, places, codes, masks, cross)
-        best, scores = best_first(codes, logits.numpy(), k)
+        best, scores = self._scorer.best(profile, places, candidates, k, n_threads=self._n_threads)
         return Answer(self._index.item_ids[best], scores, False)
 
     def _history(self, user_id: int, clicked: ClickedItems) -> np.ndarray:
@@ -148,10 +152,10 @@ class ClickScorer:
         self.answer(-1, ClickedItems(first, np.zeros(len(first), np.int64), 0, 0), 1)
 
 
-def open_click_scorer(folder: Path) -> ClickScorer:
+def open_click_scorer(folder: Path, n_threads: int = 1) -> ClickScorer:
     """Open a release for scoring; raises as `ClickScorer`."""
     try:
-        return ClickScorer(open_release(folder))
+        return ClickScorer(open_release(folder), n_threads)
     except OSError as error:
         raise ReleaseCorrupt(f"release {folder} cannot be read ({error}): publish it again") from error
 

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class ServedScorer:
     """The scorer of the served release, exchanged between two clicks."""
 
-    def __init__(self, root: Path, count: Callable[[str], None]) -> None:
+    def __init__(self, root: Path, count: Callable[[str], None], n_threads: int = 1) -> None:
         """
         Read the served release below ``root``; ``count`` is told what happens.
 
@@ -36,7 +36,7 @@ class ServedScorer:
             NothingServed: nothing has been published.
             ReleaseCorrupt, LookupError, CorruptModel: it cannot be used; see `ClickScorer`.
         """
-        self._root, self._count = root, count
+        self._root, self._count, self._n_threads = root, count, n_threads
         serving = read_serving(root)
         if serving is None:
             raise NothingServed(f"nothing is served below {root}: publish a release first")
@@ -76,7 +76,7 @@ class ServedScorer:
             self._coming = serving, self._reader.submit(self._open, serving)
 
     def _open(self, serving: Serving) -> ClickScorer:
-        scorer = open_click_scorer(self._root / serving.local_path)
+        scorer = open_click_scorer(self._root / serving.local_path, self._n_threads)
         if scorer.digest != serving.release_digest:
             raise ReleaseCorrupt(
                 f"release {scorer.release.folder} is {scorer.digest[:12]}, but the pointer names "

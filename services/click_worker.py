@@ -63,10 +63,12 @@ def run_worker(settings: Settings, name: str) -> None:
     from nearline.served_scorer import ServedScorer
 
     config = settings.nearline
-    torch.set_num_threads(config.n_threads)
+    torch.set_num_threads(1)  # Scoring brings its own threads.
     metrics = ClickMetrics(metrics_folder(settings), name)
     with ExitStack() as stack:
-        scorers = stack.enter_context(closing(ServedScorer(settings.release_root, metrics.count)))
+        scorers = stack.enter_context(
+            closing(ServedScorer(settings.release_root, metrics.count, config.n_threads))
+        )
         store = stack.enter_context(closing(open_store(settings.online_store_url)))
         source = stack.enter_context(
             closing(
