@@ -29,7 +29,7 @@ from benchmarks.running import REPOSITORY, print_table
 from nearline.click_source import open_click_source
 from nearline.click_worker import LIST_NAME
 from nearline.clicks import Click
-from nearline.store import open_store
+from nearline.store import Candidates, open_store
 
 N_USERS = 400
 K = 500
@@ -131,16 +131,20 @@ def _drive(
             waiting[user] = click
             source.send([click])
 
+        def read(user: int) -> Candidates | None:
+            started = time.perf_counter()
+            found = store.read(LIST_NAME, user)
+            reads.append(time.perf_counter() - started)
+            return found
+
         def look() -> None:
             """Read the users who wait, and as many others; note who has got a list."""
             for user, click in list(waiting.items()):
-                for whom in (user, int(generator.integers(N_USERS))):
-                    started = time.perf_counter()
-                    found = store.read(LIST_NAME, whom)
-                    reads.append(time.perf_counter() - started)
-                    if whom == user and found and _microseconds(found) >= click.event_time:
-                        clicks.append(time.time() - click.event_time / 1e6)
-                        del waiting[user]
+                found = read(user)
+                if found and _microseconds(found) >= click.event_time:
+                    clicks.append(time.time() - click.event_time / 1e6)
+                    del waiting[user]
+                read(int(generator.integers(N_USERS)))
             if any(worker.poll() is not None for worker in workers):
                 raise SystemExit(f"a worker has ended:\n{log.read_text()[-2000:]}")
             time.sleep(POLL_SECONDS)
@@ -182,7 +186,7 @@ def _wait_until_ready(log: Path, n_workers: int) -> None:
         time.sleep(0.1)
 
 
-def _microseconds(found) -> int:
+def _microseconds(found: Candidates) -> int:
     return int(np.datetime64(found.event_time, "us").astype(np.int64))
 
 
