@@ -2,6 +2,9 @@
 
 import itertools
 import json
+import shutil
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import redis
 
 from nearline import click_worker
 from nearline.candidates import StoreUnavailable
@@ -22,6 +26,7 @@ from nearline.click_worker import LIST_NAME, ClickWorker, GaveUp
 from nearline.clicks import Click
 from nearline.served_scorer import ServedScorer
 from nearline.store import OnlineStore, open_store
+from tests.conftest import skip_or_fail
 from tests.nearline.small_served import N_USERS, START, by_user, expected_list, publish, some_clicks
 from tests.nearline.test_served_scorer import wait_for
 
@@ -38,6 +43,16 @@ class World:
     clicks_url: str
     source: ClickSource
     store: OnlineStore
+
+    @staticmethod
+    @contextmanager
+    def open(root: Path, store_url: str, clicks_url: str) -> "Iterator[World]":
+        """Open store and source for looking at them."""
+        with (
+            closing(open_store(store_url)) as store,
+            closing(open_click_source(clicks_url, worker="test")) as source,
+        ):
+            yield World(root, store_url, clicks_url, source, store)
 
     @contextmanager
     def worker(self, name: str = "w", config: NearlineConfig = CONFIG) -> Iterator[ClickWorker]:
@@ -95,11 +110,8 @@ class World:
 def world(tmp_path: Path, url: str, clicks_url: str) -> Iterator[World]:
     root = tmp_path / "releases"
     publish(root)
-    with (
-        closing(open_store(url)) as store,
-        closing(open_click_source(clicks_url, worker="test")) as source,
-    ):
-        yield World(root, url, clicks_url, source, store)
+    with World.open(root, url, clicks_url) as world:
+        yield world
 
 
 def shuffled(clicks: list[Click], seed: int = 0) -> list[Click]:
@@ -303,3 +315,62 @@ def test_metrics_tell_release_latency_and_backlog_while_it_runs(world: World) ->
 
 def test_list_is_called_as_documented() -> None:
     assert click_worker.LIST_NAME == "pi2i"
+
+
+@contextmanager
+def redis_server(folder: Path, port: int) -> Iterator[subprocess.Popen]:
+    """Run a Redis that keeps every write."""
+    keep = ["--dir", str(folder), "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+    server = subprocess.Popen(["redis-server", "--port", str(port), *keep], stdout=subprocess.DEVNULL)
+    try:
+        with closing(redis.Redis(port=port)) as client:
+            wait_for(lambda: _answers(client))
+        yield server
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return client.ping()
+    except redis.RedisError:
+        return False
+
+
+def test_redis_that_is_killed_and_comes_back_loses_no_click(tmp_path: Path) -> None:
+    if not shutil.which("redis-server"):
+        skip_or_fail("no redis-server: apt install redis-server")
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+    root, url = tmp_path / "releases", f"redis://127.0.0.1:{port}/0"
+    publish(root)
+    clicks = some_clicks(150, n_users=60)
+    with redis_server(tmp_path, port) as server, World.open(root, url, url) as world:
+        world.source.send(clicks)
+        config = CONFIG.model_copy(update={"patience_seconds": 60.0})
+        begun = threading.Event()
+
+        def kill() -> None:
+            begun.wait(60)
+            server.kill()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        with ExitStack() as stack:
+
+            def is_over() -> bool:
+                try:
+                    left = world.source.backlog()
+                except StoreUnavailable:
+                    server.wait()
+                    stack.enter_context(redis_server(tmp_path, port))
+                    return False
+                if left < 140:
+                    begun.set()
+                return left == 0
+
+            counts = world.work(until=is_over, config=config)
+            world.assert_lists(clicks)
+        killer.join()
+    assert counts["retries"] >= 1
