@@ -1,7 +1,6 @@
 """The study of PI2I: figures as in the evaluation, files that say the same, mistakes in one line."""
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +11,11 @@ from models.metrics import Interval
 from models.pi2i.firing import Decay
 from tasks import pi2i_study_command
 from tasks.evaluate import evaluate
+from tasks.pi2i_figure import study_figure
 from tasks.pi2i_results import PI2IStudy, Row, UserFirings
 from tasks.pi2i_study import FULL, SWING, Plan, pi2i_study, variant_config
 from tasks.settings import Settings
+from tasks.tracking import log_pi2i_study
 from tasks.train import train
 from tests.tasks.small_worlds import DAYS, prepare, world_settings
 
@@ -111,28 +112,27 @@ def test_tables_show_what_was_measured() -> None:
     assert "| 3 | 4 | 1 | 1 | 1 |" in shown
 
 
-def test_the_command_keeps_tables_and_figure_and_logs_the_same_once_without_writing_a_table(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+def test_the_command_keeps_the_same_figures_logs_them_once_and_writes_no_table(
+    settings: Settings, study: PI2IStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(pi2i_study_command, "load_settings", lambda: settings)
-    arguments = ["--day", str(DAY), "--variants", "no_trigger", "--truncations", "40"]
     lakehouse = Lakehouse(settings.lakehouse_root)
     before = {table.name: lakehouse.partitions(table) for table in tables.TABLES.values()}
-    folder = Path(settings.var) / "pi2i_study" / f"{DAY}-seeds0"
-
-    def run() -> tuple[str, dict[str, bytes]]:
-        assert pi2i_study_command.main(arguments) == 0
-        return capsys.readouterr().out, {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-    first, kept = run()
-    again, kept_again = run()
+    arguments = ["--day", str(DAY), "--variants", "no_trigger,hard_only", "--truncations", "5,40"]
+    assert pi2i_study_command.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "hard_only, seed 0: " in out
+    assert study.markdown() in out
+    folder = settings.var / "pi2i_study" / f"{DAY}-seeds0"
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert set(kept) == {"study.md", "study.csv", "study.png"}
-    assert kept == kept_again
-    assert "no_trigger, seed 0: " in first
-    assert first.splitlines()[-1] + " (as before)" == again.splitlines()[-1]
+    assert kept["study.csv"].decode() == study.csv()
     assert {table.name: lakehouse.partitions(table) for table in tables.TABLES.values()} == before
     rows = list(csv.DictReader(kept["study.csv"].decode().splitlines()))
     assert {row["part"] for row in rows} == {"hit_rate", "full_leads", "truncation", "fires", "user_fires"}
+    again = log_pi2i_study(study, study_figure(study), settings)
+    assert not again.is_new
+    assert again.address in out
 
 
 @pytest.mark.parametrize(
