@@ -64,7 +64,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=at_least_one, default=20, help="clicks a second")
     parser.add_argument("--seconds", type=at_least_one, default=60, help="how long clicks are sent to each")
     parser.add_argument("--workers", type=at_least_one, default=1, help="workers, where clicks are a stream")
-    parser.add_argument("--threads", type=at_least_one, default=1, help="threads of scoring")
+    parser.add_argument("--threads", type=at_least_one, default=2, help="threads of scoring")
     parser.add_argument("--redis", default="redis://127.0.0.1:6379/0", help="a Redis to use")
     parser.add_argument("--stores", type=lambda text: text.split(","), default=["redis", "sqlite"])
     parser.add_argument("--seed", type=int, default=0)

@@ -49,7 +49,7 @@ class NearlineConfig(BaseModel):
         le=86_400,
         description="How long a store or stream that does not answer is tried before the worker gives up.",
     )
-    n_threads: int = Field(1, ge=1, le=256, description="CPU threads of scoring.")
+    n_threads: int = Field(2, ge=1, le=256, description="CPU threads of scoring.")
 
     @model_validator(mode="after")
     def _finishes_before_others_claim(self) -> Self:
