@@ -31,6 +31,8 @@ from tests.nearline.small_served import N_USERS, START, by_user, expected_list, 
 from tests.nearline.test_served_scorer import wait_for
 
 K = 12
+# Where nothing dies, no worker may claim what a slow one still has.
+PATIENT = NearlineConfig(k=K, claim_after_seconds=60.0, batch_size=8)
 CONFIG = NearlineConfig(k=K, claim_after_seconds=1.0, max_deliveries=3, patience_seconds=2.0, batch_size=8)
 
 
@@ -268,7 +270,7 @@ def test_several_workers_on_a_stream_leave_the_newest_list_of_every_user(
     ):
         world = World(root, redis_url, redis_url, source, store)
         source.send(shuffled(clicks))
-        counts = world.work(n_workers=3)
+        counts = world.work(n_workers=3, config=PATIENT)
         world.assert_lists(clicks)
     assert counts["clicks"] == 300
 
