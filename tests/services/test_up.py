@@ -108,10 +108,10 @@ def test_pages_answer_those_who_log_in_and_nobody_else(up: Place) -> None:
         stranger.get("dags")
 
 
-def test_only_daily_cycle_waits_for_its_operator(up: Place) -> None:
+def test_only_the_nightly_dags_wait_for_their_operator(up: Place) -> None:
     with up.airflow() as airflow:
         paused = {dag["dag_id"] for dag in airflow.get("dags")["dags"] if dag["is_paused"]}
-    assert paused == {"daily_cycle"}
+    assert paused == {"daily_cycle", "nearline_rankings"}
 
 
 def test_no_secret_is_seen_in_logs_files_or_command_lines(up: Place) -> None:
