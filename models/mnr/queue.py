@@ -99,8 +99,10 @@ def words_of(state: bytes) -> np.ndarray:
 def _is_whole(words):
     """Tell whether a state is exactly as long as its entries say."""
     n_visits = words[1]
+    if n_visits < 0 or n_visits > len(words) // ENTRY:
+        return False
     end = HEADER + ENTRY * n_visits
-    if n_visits < 0 or end > len(words):
+    if end > len(words):
         return False
     for visit in range(n_visits):
         n = words[HEADER + ENTRY * visit + 2]

@@ -91,6 +91,7 @@ def test_order_of_arrival_and_replays_do_not_matter(log, config, data):
         lambda state: state + bytes(8),
         lambda state: bytes(len(state)),
         lambda state: state[:8] + b"\xff" * 8 + state[16:],
+        lambda state: state[:8] + (2**62).to_bytes(8, "little") + state[16:],
         lambda state: state[:32] + b"\x7f" * 8 + state[40:],
         lambda state: b"12345678",
     ],
