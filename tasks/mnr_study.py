@@ -32,6 +32,8 @@ from tasks.spark import spark_session
 from tasks.truncation import BadStudy, days_of
 
 K = 50
+MOST_K = 10_000
+"""That of ``mnr.k``."""
 LEAST_SHARE = 0.01
 """Scenarios with a list for fewer of the requests are left out of Tables 2-4."""
 ALPHAS = (10.0, 20.0, 50.0, 200.0, 500.0)
@@ -51,8 +53,8 @@ def mnr_study(first: date, last: date, settings: Settings, k: int = K) -> MNRStu
     days = day_range(first, last)
     if not days:
         raise BadStudy(f"no days from {first} to {last}: the first must not be after the last")
-    if k < 1:
-        raise BadStudy(f"K={k} is no length of a list: give 1 or more")
+    if not 1 <= k <= MOST_K:
+        raise BadStudy(f"K={k} is no length of a list: give 1 to {MOST_K}")
     lakehouse = Lakehouse(settings.lakehouse_root)
     for day in days:
         lakehouse.require(tables.TARGET_GROUP, day)
@@ -192,7 +194,7 @@ def _rows(user_ids: np.ndarray, counts: Counts, settings: Settings) -> tuple[Row
     channels = sorted({channel for channel, _ in counts if channel.startswith(f"{ALL}@")})
     alpha = settings.mnr.alpha
     steps: list[tuple[str, str, str, tuple[str, str] | None]] = []
-    others = [name for name, variant in counts if variant == DAILY and not name.startswith(ALL)]
+    others = [name for name, variant in counts if variant == DAILY and name.partition("@")[0] != ALL]
     for name in [n for n in others if n != SWING]:
         steps.append(("table1", name, DAILY, (SWING, DAILY)))
     steps.insert(0, ("table1", SWING, DAILY, None))

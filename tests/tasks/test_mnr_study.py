@@ -181,6 +181,7 @@ def test_rankings_from_a_request_on_are_not_in_its_r_u(settings):
         (DAY, FIRST, K, BadStudy, "the first must not be after the last"),
         (FIRST, FIRST, K, BadStudy, "is the source's first day"),
         (DAY, DAY, 0, BadStudy, "K=0 is no length of a list"),
+        (DAY, DAY, 10_001, BadStudy, "K=10001 is no length of a list: give 1 to 10000"),
         (DAYS[4], DAYS[4], K, MissingPartition, "target_group for 2026-01-05"),
     ],
 )
