@@ -100,6 +100,6 @@ class FlinkApi:
                 method, self.url + path, json=body, timeout=TIMEOUT_SECONDS, trust_env=False
             )
             answer.raise_for_status()
-        except httpx.HTTPError as error:
+            return answer.json()
+        except (httpx.HTTPError, ValueError) as error:
             raise ServicesError(f"Flink at {self.url} does not answer {path}: {error}") from error
-        return answer.json()

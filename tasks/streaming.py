@@ -21,6 +21,8 @@ from tasks.settings import Settings
 
 MIN_WATERMARK = -(2**63)
 LOOKED_AT = 200
+COUNTER_GROUP = ".mnr."
+"""What the ids of the job's own counters hold, whatever the job is called."""
 
 
 class FlinkAway(ConnectionError):
@@ -119,7 +121,7 @@ def _report(flink: _Flink, job_id: str, settings: Settings) -> JobReport:
         of_vertex = f"{path}/vertices/{vertex['id']}"
         watermarks += [float(row["value"]) for row in flink.get(f"{of_vertex}/watermarks")]
         names = [row["id"] for row in flink.get(f"{of_vertex}/subtasks/metrics")]
-        own = [name for name in names if f".{settings.mnr_daily.job_name}." in name]
+        own = [name for name in names if COUNTER_GROUP in name]
         for name, value in _sums(flink, of_vertex, own):
             label = name.rpartition(".")[2]
             counters[label] = counters.get(label, 0) + value

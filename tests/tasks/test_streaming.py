@@ -88,6 +88,13 @@ def test_a_job_that_is_well_is_told_of(tmp_path):
     assert report.store_age_seconds is None
 
 
+def test_a_job_of_another_name_is_told_of_with_its_counters(tmp_path):
+    job = {"jid": "j1", "name": "rankings", "state": "RUNNING", "start-time": 1}
+    with flink(answers(**{"/jobs/overview": {"jobs": [job]}})) as url:
+        report = check_streaming_job(watching(tmp_path, url, job_name="rankings"))
+    assert report.counters == {"events": 120, "late": 3}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
