@@ -45,8 +45,6 @@ def write_cluster(cluster: Cluster, flink: Flink, job: JobConfig, rest_port: int
         cluster.folder / "conf",
     ):
         folder.mkdir(parents=True, exist_ok=True)
-    if job.stream.lines is not None:
-        job.stream.lines.mkdir(parents=True, exist_ok=True)
     _write_private(cluster.job_file, job.model_dump_json(indent=1))
     default = yaml.safe_load((flink.home / "conf" / "config.yaml").read_text())
     options = flink_options(cluster, flink, job.stream, rest_port)

@@ -18,6 +18,7 @@ from models.mnr import MNRConfig
 from nearline.mnr_cluster import write_cluster
 from nearline.mnr_config import JobConfig
 from nearline.mnr_process import Cluster, Flink, FlinkMissing
+from nearline.store import StoreUnavailable, UnknownStore, open_store
 from services.flink_api import FlinkApi, JobState
 from services.ports import choose_ports
 from services.processes import Process, Stage, render_supervisor
@@ -39,9 +40,9 @@ class MNRState(State):
         """The job's part of the state folder."""
         return self.var / "mnr"
 
-    def make_folders(self) -> None:
+    def make_folders(self, lines: Path | None) -> None:
         """
-        Make the folder and that of the logs.
+        Make the folder, that of the logs, and that of the lines if they are read.
 
         Raises:
             ServicesError: the path cannot hold services, or a folder cannot be made.
@@ -50,6 +51,8 @@ class MNRState(State):
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
             self.folder.chmod(0o711)  # who sends lines passes through
+            if lines is not None:
+                lines.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ServicesError(f"cannot make the folders of the streaming job: {error}") from error
 
@@ -83,8 +86,9 @@ def start(settings: Settings, flink: Flink | None = None) -> int:
     """Start the cluster and the job; changes nothing where they run."""
     state, flink = MNRState(settings.var), flink or Flink(REPOSITORY / ".venv-flink")
     flink.refuse_missing()
-    supervisor = Supervisor(state)
-    state.make_folders()
+    supervisor, job = Supervisor(state), job_config(settings, state.cluster)
+    _refuse_unknown_store(job.store_url)
+    state.make_folders(job.stream.lines)
     with state.lock():
         if supervisor.is_up():
             print("The streaming job's processes run already; new settings count after `make mnr-stop`")
@@ -93,7 +97,7 @@ def start(settings: Settings, flink: Flink | None = None) -> int:
             port = choose_ports(Ports(settings.mnr_stream.rest_port), ["mnr"], state.folder / "ports.json")[
                 "mnr"
             ]
-            write_cluster(state.cluster, flink, job_config(settings, state.cluster), port)
+            write_cluster(state.cluster, flink, job, port)
             write_private(state.supervisor_file, render_supervisor(_processes(state, flink), state, ""))
             if restored := state.cluster.newest_state():
                 print(f"Going on from {restored}")
@@ -167,14 +171,24 @@ def stop(settings: Settings) -> int:
 def job_config(settings: Settings, cluster: Cluster) -> JobConfig:
     """Give what the job is told."""
     stream = settings.mnr_stream
-    if stream.lines is None and stream.kafka is None:
-        stream = stream.model_copy(update={"lines": cluster.folder / "lines"})
+    if stream.kafka is None:
+        stream = stream.model_copy(update={"lines": (stream.lines or cluster.folder / "lines").absolute()})
     return JobConfig(
         mnr=settings.mnr.model_dump(include=set(MNRConfig.model_fields)),
         stream=stream,
         store_url=settings.online_store_url,
         malformed=cluster.refused,
     )
+
+
+def _refuse_unknown_store(url: str) -> None:
+    """Raise ServicesError for a URL that names no store; one that is away may come while lists wait."""
+    try:
+        open_store(url).close()
+    except UnknownStore as error:
+        raise ServicesError(str(error)) from error
+    except StoreUnavailable as error:
+        print(f"Lists will wait: {error}", flush=True)
 
 
 def _processes(state: MNRState, flink: Flink) -> list[Process]:

@@ -84,6 +84,28 @@ def test_wrong_setting_is_one_clear_line(
     assert setting.split("__")[1].lower() in printed
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("ONLINE_STORE_URL", "mysql://host", "names no online store"),
+        ("MNR_STREAM__LINES", __file__, "cannot make the folders of the streaming job"),
+    ],
+)
+def test_store_or_folder_that_cannot_be_is_one_clear_line(
+    setting: str, value: str, message: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path, var: Path,
+) -> None:  # fmt: skip
+    installed(tmp_path / ".venv-flink")
+    monkeypatch.setattr(mnr, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(Flink, "refuse_missing", lambda flink: None)
+    monkeypatch.setenv(f"TRIBUTARY_{setting}", value)
+    assert mnr.main(["start"]) == 1
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert message in printed
+    assert not (var / "mnr" / "job.json").exists()
+
+
 def test_two_sources_are_refused() -> None:
     with pytest.raises(ValidationError, match="choose one source"):
         MNRStreamConfig(lines="lines", kafka=KafkaConfig(servers="host:9092", topic="rankings"))
