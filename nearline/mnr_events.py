@@ -64,7 +64,7 @@ def read_event(line: str | bytes, config: MNRConfig, latest: int) -> Event:
         raise BadEvent(MALFORMED, "no JSON object")
     user_id, request_id = _whole(values, "user_id"), _whole(values, "request_id")
     event_time, scenario = _whole(values, "event_time"), values.get("scenario")
-    if not isinstance(scenario, str) or not scenario:
+    if not isinstance(scenario, str) or not scenario or not _is_unicode(scenario):
         raise BadEvent(MALFORMED, "scenario is no text")
     if event_time < _YEAR_2000:
         raise BadEvent(MALFORMED, f"event_time {event_time} is not in microseconds since 1970")
@@ -116,6 +116,15 @@ def _whole(values: dict, name: str) -> int:
     return value
 
 
+def _is_unicode(text: str) -> bool:
+    """Tell whether text can be written: JSON may escape half a surrogate pair, which ends the job."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _numbers(
     values: dict, name: str, dtype: type, or_missing: Callable[[object], int | float]
 ) -> np.ndarray | None:
@@ -140,4 +149,7 @@ def _id_or_none(value: object) -> int:
 
 
 def _score_or_nan(value: object) -> float:
-    return float(value) if type(value) in (int, float) and abs(value) < 1e300 else float("nan")
+    try:
+        return float(value) if type(value) in (int, float) else math.nan
+    except OverflowError:
+        return math.nan

@@ -70,13 +70,21 @@ def test_repeated_and_unknown_items_and_bad_scores_are_left_out_and_counted() ->
           ("request_id", "user_id", "scenario", "event_time", "item_ids")),
         *(json.dumps({**GOOD, **changed}) for changed in (
             {"user_id": "7"}, {"user_id": True}, {"user_id": 2**63}, {"request_id": 1.0}, {"scenario": ""},
-            {"scenario": 3}, {"event_time": NOW // 1000}, {"event_time": "2026-01-01"}, {"item_ids": 3},
+            {"scenario": 3}, {"scenario": "half a pair \ud800"},
+            {"event_time": NOW // 1000}, {"event_time": "2026-01-01"}, {"item_ids": 3},
             {"item_ids": {"3": 1}}, {"scores": [0.9]}, {"category_ids": [1, 2, 3]},
         )),
     ],
 )  # fmt: skip
 def test_line_that_is_no_event_is_malformed(line: str) -> None:
     assert reason(line) == "malformed"
+
+
+def test_score_counts_as_finite_whatever_stands_beside_it() -> None:
+    for beside, n_bad in ((0.5, 0), (float("nan"), 1), (10**400, 1), (None, 1)):
+        event = read(scores=[1e305, beside])
+        assert event.visit.item_ids.tolist() == [3, 5][: 2 - n_bad]
+        assert event.cleaning.n_bad_scores == n_bad
 
 
 def test_nested_lists_are_unknown_items() -> None:

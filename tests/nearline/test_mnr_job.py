@@ -56,6 +56,7 @@ def bad_lines() -> list[str]:
         {"event_time": (time.time_ns() // 1000) + 7_200_000_000},
         {"item_ids": [], "category_ids": [], "scores": []},
         {"user_id": "seven"},
+        {"scenario": "half a pair \ud800"},
         {"scores": [float("nan")] * 3},
     )
     return ["garbage", "", *(json.dumps({**good, "request_id": 10**6, **changed}) for changed in changes)]
@@ -70,9 +71,9 @@ def test_bad_lines_are_set_aside_and_a_savepoint_goes_on_exactly_with_another_al
     job.send(bad_lines())
     job.send(events(0, 100, 20, 30))  # again: no queue changes
     await_exact(job, expected, store)
-    job.wait_for("events", 300 + 6 + 100, SECONDS)
+    job.wait_for("events", 300 + 7 + 100, SECONDS)
     counters = job.counters()
-    assert counters["malformed"] == 3
+    assert counters["malformed"] == 4
     assert counters["ahead_of_clock"] == 1
     assert counters["empty"] == 2
     assert counters["bad_scores"] == 0
@@ -80,7 +81,7 @@ def test_bad_lines_are_set_aside_and_a_savepoint_goes_on_exactly_with_another_al
     refused = [json.loads(line) for file in job.settings.var.rglob("refused/*/*part-*") if file.is_file()
                for line in file.read_text().splitlines()]  # fmt: skip
     assert sorted(each["reason"] for each in refused) == sorted(
-        ["malformed"] * 3 + ["ahead_of_clock"] + ["empty"] * 2
+        ["malformed"] * 4 + ["ahead_of_clock"] + ["empty"] * 2
     )
     assert "garbage" in {each["line"] for each in refused}
     job.config = WHOLE_QUEUE.model_copy(update={"alpha": 5.0, "beta": 2.0})
@@ -98,9 +99,7 @@ def test_queues_are_exact_after_either_process_is_killed(flink: Flink, tmp_path:
         job.start()
         feed(job, expected, 0)
         await_exact(job, expected, store)
-        for place, entry_point in enumerate(
-            ("TaskManagerRunner", "StandaloneApplicationClusterEntryPoint"), 1
-        ):
+        for place, entry_point in enumerate(ENTRY_POINTS, 1):
             feed(job, expected, 1000 * place)
             job.process(entry_point).kill()
             feed(job, expected, 1000 * place + 500)
