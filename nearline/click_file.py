@@ -70,8 +70,7 @@ class ClickFile:
                 time.sleep(POLL_SECONDS)
             if not lines:
                 return []
-            self._n_taken += 1
-            self._save()
+            self._save(self._offset, self._n_taken + 1)
         except OSError as error:
             raise StoreUnavailable(
                 f"the click file {self._path} cannot be used ({error}): check it"
@@ -83,15 +82,13 @@ class ClickFile:
     def finish(self, deliveries: Iterable[Delivery]) -> None:
         """Move the offset behind the lines that are finished and have none unfinished before them."""
         self._finished.update(int(delivery.event_id) for delivery in deliveries)
-        before = self._offset
-        while self._offset in self._finished:
-            self._offset = self._ends[self._offset]
-        if self._offset == before:
+        offset = self._offset
+        while offset in self._finished:
+            offset = self._ends[offset]
+        if offset == self._offset:
             return
-        if self._finished == set(self._ends):
-            self._n_taken = 0
         try:
-            self._save()
+            self._save(offset, 0 if self._finished == set(self._ends) else self._n_taken)
         except OSError as error:
             raise StoreUnavailable(
                 f"{self._offset_path} cannot be written ({error}): make room or mend its rights"
@@ -170,10 +167,13 @@ class ClickFile:
                 start = end
         return lines
 
-    def _save(self) -> None:
-        """Replace the offset file; no kill can damage it, and a lost one only repeats clicks."""
+    def _save(self, offset: int, n_taken: int) -> None:
+        """
+        Replace the offset file; no kill can damage it, and a lost one only repeats clicks.
+
+        Where it cannot be written nothing was taken or finished: the next try counts as the first.
+        """
         temporary = self._offset_path.with_name(f".{self._offset_path.name}.tmp")
-        temporary.write_text(
-            json.dumps({"offset": self._offset, "taken": self._n_taken, "inode": self._inode})
-        )
+        temporary.write_text(json.dumps({"offset": offset, "taken": n_taken, "inode": self._inode}))
         os.replace(temporary, self._offset_path)
+        self._offset, self._n_taken = offset, n_taken

@@ -1,6 +1,8 @@
 """Both sources give every event until it is finished; what a dead worker took comes again, alone."""
 
+import errno
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -219,7 +221,47 @@ def test_lost_offset_repeats_and_loses_nothing(tmp_path: Path, caplog: pytest.Lo
     assert "all lines are taken again" in caplog.text
 
 
-@pytest.mark.parametrize("url", ["", "clicks.jsonl", "file://", "file:///", "kafka://x", "redis://host:port"])
+def test_full_disk_counts_no_delivery_and_finishes_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, replace = tmp_path / "clicks.jsonl", os.replace
+
+    def fail(*_: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with closing(open_click_source(path.as_uri(), worker="a")) as source:
+        source.send(CLICKS)
+        monkeypatch.setattr(os, "replace", fail)
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="No space left"):
+                source.take(2, 0)
+        monkeypatch.setattr(os, "replace", replace)
+        first = source.take(2, 0)
+        assert [delivery.n_deliveries for delivery in first] == [1, 1]
+        monkeypatch.setattr(os, "replace", fail)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="make room"):
+                source.finish(first)
+        monkeypatch.setattr(os, "replace", replace)
+        source.finish(first)
+        rest = source.take(9, 0)
+        assert items_of(rest) == [2, 3, 4, 5]
+        assert {delivery.n_deliveries for delivery in rest} == {1}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "clicks.jsonl",
+        "file://",
+        "file:///",
+        "kafka://x",
+        "redis://host:port",
+        "redis://localhost/clicks",
+        "redis://localhost?protocol=3",
+    ],
+)
 def test_unknown_source_is_one_clear_line(url: str) -> None:
     with pytest.raises(UnknownSource, match="clicks_url") as caught:
         open_click_source(url, worker="a")
