@@ -1,5 +1,6 @@
 """
-How is a Redis reached that a URL names? ``redis[s]://host:port/db``; ``?prefix=name`` shares one server.
+How is a Redis reached that a URL names? ``redis[s]://user:password@host:port/db``; ``?prefix=name`` shares one
+server. Other parameters are those of redis-py that set the connection: ``socket_*``, ``ssl_*`` and a few more.
 
 Every failure of it is one line that names the server, without its password.
 """
@@ -15,6 +16,8 @@ from nearline.candidates import LIST_NAME, StoreUnavailable
 
 TIMEOUT_SECONDS = 5
 DEFAULT_PREFIX = "tributary"
+# Others would show a password in messages, or have redis-py answer in other types.
+_PARAMETER = re.compile(r"(ssl|socket)_\w+|health_check_interval|client_name|max_connections")
 
 
 class RedisConnection:
@@ -36,13 +39,21 @@ class RedisConnection:
             raise ValueError(
                 f"the prefix {self._prefix!r} has other characters than letters, digits and @._-"
             )
+        if not re.fullmatch(r"(/\d*)?", parts.path):
+            raise ValueError(f"the database {parts.path[1:]!r} is no number")
+        for name in query:
+            if not _PARAMETER.fullmatch(name):
+                raise ValueError(f"the parameter {name!r} is none of prefix, socket_*, ssl_* and a few more")
         self.client = redis.Redis.from_url(
             urlunsplit(parts._replace(query=urlencode(query, doseq=True))),
             socket_connect_timeout=TIMEOUT_SECONDS,
             socket_timeout=TIMEOUT_SECONDS,
         )
-        with self.available():
-            self.client.ping()
+        try:
+            with self.available():
+                self.client.ping()
+        except TypeError as error:  # redis-py takes parameters unseen, until it connects.
+            raise ValueError(f"redis-py does not take it ({error})") from error
 
     def key(self, *parts: str | int) -> str:
         """Name a key of ours."""
@@ -61,4 +72,4 @@ class RedisConnection:
 
 def without_password(url: str) -> str:
     """Give the URL as messages may show it."""
-    return re.sub(r"//[^/@]*@", "//***@", url)
+    return re.sub(r"(?<=[?&]password=)[^&]*", "***", re.sub(r"//[^/@]*@", "//***@", url))

@@ -147,12 +147,25 @@ for second in generator.permutation(20) * 2 + seed:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "sqlite://", "sqlite:///", "mysql://host/db", "online.db", "redis://host:port"]
+    "url",
+    [
+        "",
+        "sqlite://",
+        "sqlite:///",
+        "mysql://host/db",
+        "online.db",
+        "redis://host:port",
+        "redis://localhost/name",
+        "redis://localhost/0?perfix=name",
+        "redis://localhost/0?password=secret",
+        "redis://localhost/0?decode_responses=1",
+    ],
 )
 def test_unknown_url_is_one_clear_line(url: str) -> None:
     with pytest.raises(UnknownStore, match="online_store_url") as caught:
         open_store(url)
     assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_absent_redis_is_one_clear_line_without_the_password() -> None:
