@@ -1,6 +1,8 @@
 """
-How is a Redis reached that a URL names? ``redis[s]://user:password@host:port/db``; ``?prefix=name`` shares one
-server. Other parameters are those of redis-py that set the connection: ``socket_*``, ``ssl_*`` and a few more.
+How is a Redis reached that a URL names? ``redis[s]://user:password@host:port/db?prefix=name``
+
+The prefix is that of all keys, to share one server. Other parameters are those of redis-py that set the
+connection: ``socket_*``, ``ssl_*`` and a few more.
 
 Every failure of it is one line that names the server, without its password.
 """
