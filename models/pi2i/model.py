@@ -138,15 +138,18 @@ class TrainedScorer:
 
     @torch.inference_mode()
     def _embed(self, item_ids: np.ndarray, items: pa.Table) -> torch.Tensor:
-        """Embed items by id and today's side features; an item without a learned id by the latter alone."""
+        """
+        Embed items by id and today's side features; an item without a learned id by the latter alone.
+
+        A trigger that is in ``items`` no more has the side features that it was learned with.
+        """
         require_columns(items, ["item_id"], "the item table")
         listed = items["item_id"].to_numpy()
         order = np.argsort(listed, kind="stable")
         places = codes_of(item_ids, listed[order])
         rows = self.vocabulary.rows(item_ids)
-        side = np.append(side_buckets(items, self.config)[order], self.vocabulary.side[:1] * 0, axis=0)[
-            places
-        ]
+        side = self.vocabulary.side[rows]
+        side[places >= 0] = side_buckets(items, self.config)[order][places[places >= 0]]
         learned = torch.from_numpy(rows > 0).unsqueeze(1)
         embedding = self.network.item_embedding
         ids = embedding.id(torch.from_numpy(rows)) * learned

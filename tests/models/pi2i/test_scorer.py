@@ -252,6 +252,15 @@ def test_user_without_history_gets_nothing_and_a_new_item_can_be_retrieved(score
     assert found.tolist() == [[-1, -1, -1], [999, -1, -1]]
 
 
+def test_trigger_that_is_not_available_any_more_keeps_what_was_learned_of_it(scorer):
+    ids = np.array([5, 6])
+    whole, left = (
+        scorer.catalogue_scorer(trigger_index(i2i_table()), table, ids).triggers
+        for table in (items(), items().filter(pa.array(np.arange(N_ITEMS) != 5)))
+    )
+    assert torch.equal(left, whole)
+
+
 def test_nothing_to_learn_from_is_refused():
     samples, _ = draw_samples(clicks(5, is_planted=True), trigger_index(i2i_table()), config(), seed=1)
     with pytest.raises(NoSamples, match="no click of the window"):
