@@ -62,7 +62,7 @@ def train(day: date, method: str, settings: Settings, ranks: Ranks = ALONE) -> T
     A run that was killed goes on after its last whole epoch when it is started again. Of several processes
     that train together (``tasks.train_distributed``) the first one writes.
 
-    PI2I's scorer is trained by ``tasks.train_pi2i``.
+    PI2I's scorer learns from scratch, also after a run that was killed.
 
     Raises:
         UnknownMethod: the settings name no such method, or several processes are to train PI2I.
