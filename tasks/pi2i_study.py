@@ -112,6 +112,8 @@ def _check(plan: Plan, settings: Settings) -> list[date]:
     days = day_range(plan.first, plan.last)
     if not days:
         raise BadStudy(f"no days from {plan.first} to {plan.last}: the first must not be after the last")
+    if odd := [seed for seed in plan.seeds if not 0 <= seed < 2**32]:
+        raise BadStudy(f"seed {odd[0]} is not from 0 to 2**32 - 1: choose another")
     for name in plan.variants:
         if name not in VARIANTS:
             raise BadStudy(f"unknown variant {name}; known: {', '.join(VARIANTS)}")

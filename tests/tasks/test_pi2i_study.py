@@ -146,6 +146,7 @@ def test_the_command_keeps_the_same_figures_logs_them_once_and_writes_no_table(
         (["--day", "2026-01-05", "--variants", "tiny"], "unknown variant tiny; known: full, self_attention"),
         (["--day", "2026-01-05", "--towers", "tall"], "unknown tower tall; the settings have base"),
         (["--day", "2026-01-05", "--seeds", "a"], "SEEDS=a is no list of whole numbers"),
+        (["--day", "2026-01-05", "--seeds", "1,-1"], "seed -1 is not from 0 to 2**32 - 1: choose another"),
         (["--day", "2026-01-05", "--truncations", "9,41"], "T = 41 is not from 1 to the i2i table's own, 40"),
     ],
 )
