@@ -7,7 +7,7 @@ vocabulary but the challenger's fresh histories and i2i table, so that freshness
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -36,6 +36,7 @@ from tasks.days import ONE_DAY, ingested
 from tasks.examples import draw_examples
 from tasks.gates import WARMING_UP
 from tasks.measures import Measures
+from tasks.popular import read_item_statistics
 from tasks.records import NO_CHAMPION, ChampionStatus
 from tasks.retrieved import retrieved_for_filter
 from tasks.settings import BASE, PI2I, Settings
@@ -151,6 +152,9 @@ def _add_champion(
     settings: Settings,
 ) -> None:
     """Add the champion's rows and every comparable method's interval against it; of the merged by cohort."""
+    if champion.release.has_scorer and catalogue.item_statistics is None:
+        statistics = read_item_statistics(Lakehouse(settings.lakehouse_root), catalogue.day, settings)
+        catalogue = replace(catalogue, item_statistics=statistics)
     depth = max(*settings.evaluation.ks, sum(champion.quotas.values()))
     filtered = retrieved_for_filter(champion.models, catalogue, behaviour.users, settings)
     theirs = retrieve_champion(champion, catalogue, behaviour.users, depth, settings, retrieved=filtered)

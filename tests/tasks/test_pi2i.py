@@ -31,6 +31,7 @@ from tasks.pi2i_samples import construct_pi2i_samples, seed_of
 from tasks.popular import read_item_statistics
 from tasks.prepare import list_missing_days
 from tasks.pyfunc import Retrieval, UnknownChannel
+from tasks.records import COMPARED, ChampionStatus
 from tasks.release import build_release
 from tasks.settings import Settings
 from tasks.train import UnknownMethod, read_losses, read_scorer, train
@@ -274,6 +275,20 @@ def test_a_champion_s_scorer_ranks_what_it_learned_of_today_s_candidates(
     assert np.array_equal(theirs["pi2i"], ours)
     assert set(ours[ours >= 0].tolist()) <= set(champion.models["pi2i"].known_item_ids.tolist())
     assert theirs["merged"].shape == (len(users.ids), sum(CHANNELS.values()))
+
+
+def test_a_champion_s_scorer_is_measured_alike_where_pi2i_was_switched_off_since(
+    settings: Settings, lakehouse: Lakehouse, monkeypatch
+) -> None:
+    champion = load_release(settings.staged_root / str(DAY))
+    monkeypatch.setattr("tasks.evaluate.read_champion", lambda *_: (champion, ChampionStatus(COMPARED)))
+    evaluate(DAY, settings.model_copy(update={"pi2i": None, "channels": {"swing": 20, "base": 20}}))
+    off = [rows_of(lakehouse, "evaluate", name) for name in ("champion", "champion_pi2i")]
+    evaluate(DAY, settings)
+    on = [rows_of(lakehouse, "evaluate", name) for name in ("champion", "champion_pi2i")]
+    for key in (("hit_rate", 10), ("hit_rate", 40)):
+        for rows, same in zip(off, on, strict=True):
+            assert rows[key]["value"] == same[key]["value"] > 0
 
 
 def test_gates_look_at_it(settings: Settings) -> None:
