@@ -18,7 +18,7 @@ from airflow.sdk import (
 )
 
 from dags.alerts import after_logical_date, run_failed, run_is_late
-from dags.steps import DAY_PARAM, RETRY_WHAT_A_RETRY_CAN_MEND, report, resolve_day, run_type, step
+from dags.steps import DAY_PARAM, RETRY_WHAT_A_RETRY_CAN_MEND, report, resolve, run_type, step
 from dags.turn import WAIT, is_turn_of
 from lakehouse.sources import timezone_of
 from tasks.settings import load_settings
@@ -41,13 +41,6 @@ IS_DAGS_TEST = sys.argv[1:3] == ["dags", "test"]
 def table(name: str) -> Asset:
     """Name a table of the lakehouse, so that lineage shows in the UI."""
     return Asset(name=name, uri=f"tributary://lakehouse/{name}")
-
-
-@task
-def resolve() -> str:
-    """Tell the day that the run is about."""
-    with step():
-        return resolve_day(get_current_context()).isoformat()
 
 
 class WaitForTurn(BaseSensorOperator):

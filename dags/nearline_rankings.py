@@ -10,25 +10,17 @@ from airflow.sdk import (
     CronDataIntervalTimetable,
     CronTriggerTimetable,
     dag,
-    get_current_context,
     task,
 )
 
 from dags.alerts import run_failed
-from dags.steps import DAY_PARAM, RETRY_WHAT_A_RETRY_CAN_MEND, report, resolve_day, step
+from dags.steps import DAY_PARAM, RETRY_WHAT_A_RETRY_CAN_MEND, report, resolve, step
 from lakehouse.sources import timezone_of
 from tasks.settings import load_settings
 
 SETTINGS = load_settings()
 TIMEZONE = timezone_of(SETTINGS.source)
 LONGEST_RUN = timedelta(hours=12)
-
-
-@task
-def resolve() -> str:
-    """Tell the day that the run is about."""
-    with step():
-        return resolve_day(get_current_context()).isoformat()
 
 
 class WaitForLogs(BaseSensorOperator):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
 
-from airflow.sdk import Param, get_current_context
+from airflow.sdk import Param, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from lakehouse.lineage import Traffic, watch
@@ -42,6 +42,13 @@ log = logging.getLogger(__name__)
 
 class NoDay(ValueError):
     """The run does not say which day it is about."""
+
+
+@task
+def resolve() -> str:
+    """Tell the day that the run is about."""
+    with step():
+        return resolve_day(get_current_context()).isoformat()
 
 
 def resolve_day(context: dict[str, Any]) -> date:
