@@ -49,9 +49,8 @@ def log_study(study: Study, figure: Figure, settings: Settings) -> LoggedStudy:
     settings = settings.model_copy(update={"experiment": EXPERIMENT})
     with connected(settings) as client:
         experiment = experiment_id(client, settings)
-        for run in client.search_runs([experiment], f"tags.study_digest = '{digest}'"):
-            if run.info.status == "FINISHED":
-                return LoggedStudy(run.info.run_id, run_address(settings, run), is_new=False)
+        if there := _equal_study(client, experiment, digest, settings):
+            return there
         run = client.create_run(experiment, run_name=study.days)
         run_id, now = run.info.run_id, int(time.time() * 1000)
         series = {
@@ -104,10 +103,8 @@ def log_pi2i_study(study: PI2IStudy, figure: Figure, settings: Settings) -> Logg
     settings = settings.model_copy(update={"experiment": PI2I_STUDY})
     with connected(settings) as client:
         experiment = experiment_id(client, settings)
-        for run in client.search_runs([experiment], f"tags.study_digest = '{digest}'"):
-            if run.info.status == "FINISHED":
-                return LoggedStudy(run.info.run_id, run_address(settings, run), is_new=False)
-            delete_with_children(client, run)
+        if there := _equal_study(client, experiment, digest, settings):
+            return there
         run = client.create_run(experiment, run_name=study.days, tags={"study_digest": digest})
         run_id, now = run.info.run_id, int(time.time() * 1000)
         params = {
@@ -140,9 +137,8 @@ def log_mnr_study(study: MNRStudy, figure: Figure, settings: Settings) -> Logged
     settings = settings.model_copy(update={"experiment": MNR})
     with connected(settings) as client:
         experiment = experiment_id(client, settings)
-        for run in client.search_runs([experiment], f"tags.study_digest = '{digest}'"):
-            if run.info.status == "FINISHED":
-                return LoggedStudy(run.info.run_id, run_address(settings, run), is_new=False)
+        if there := _equal_study(client, experiment, digest, settings):
+            return there
         run = client.create_run(experiment, run_name=study.days)
         run_id, now = run.info.run_id, int(time.time() * 1000)
         metrics = [
@@ -171,6 +167,17 @@ def log_mnr_study(study: MNRStudy, figure: Figure, settings: Settings) -> Logged
     return LoggedStudy(run_id, run_address(settings, run), is_new=True)
 
 
+def _equal_study(
+    client: MlflowClient, experiment: str, digest: str, settings: Settings
+) -> LoggedStudy | None:
+    """Find the finished run of an equal study; one that was killed before its end is deleted."""
+    for run in client.search_runs([experiment], f"tags.study_digest = '{digest}'"):
+        if run.info.status == "FINISHED":
+            return LoggedStudy(run.info.run_id, run_address(settings, run), is_new=False)
+        delete_with_children(client, run)
+    return None
+
+
 def _metric_name(*parts: str) -> str:
     """Join parts by slashes, with what MLflow allows in a name."""
     return "/".join(re.sub(r"[^A-Za-z0-9_. -]", "_", part.replace(" = ", "_")) for part in parts)
@@ -193,10 +200,8 @@ def log_comparison(
     plan = comparison.plan
     with connected(settings) as client:
         experiment = experiment_id(client, settings)
-        for run in client.search_runs([experiment], f"tags.study_digest = '{digest}'"):
-            if run.info.status == "FINISHED":
-                return LoggedStudy(run.info.run_id, run_address(settings, run), is_new=False)
-            delete_with_children(client, run)
+        if there := _equal_study(client, experiment, digest, settings):
+            return there
         name = f"{plan.evaluated_days[0]} .. {plan.last_day}"
         parent = client.create_run(experiment, run_name=name, tags={"study_digest": digest})
         run_id = parent.info.run_id
