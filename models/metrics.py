@@ -9,6 +9,7 @@ distinct item ids, one per user; their *ranks* in a matrix are computed once and
 - Exposure hit: micro ``hit_rate`` with the primary scenario's exposed items as targets.
 - Base@K, Sup@K, Inc@K and their filtered controls: the same, on ``base_at_k``, ``sup_at_k``, ``inc_at_k``.
 - Two methods on the same users: ``paired_difference`` and ``paired_relative_difference``.
+- A method at several seeds: wherever ranks are asked for, a tuple of them counts with its mean per user.
 
 Intervals are 95% bootstrap intervals over users. A figure without any target is NaN; with fewer than two
 users that have one its interval is NaN too.
@@ -27,6 +28,7 @@ from models.ragged import NotAligned, flat_lists, flat_lists_of
 
 NOT_RETRIEVED = np.int32(2**31 - 1)
 
+Ranks = np.ndarray | tuple[np.ndarray, ...]
 IdLists = np.ndarray | pa.ListArray | pa.ChunkedArray
 Average = Literal["macro", "micro"]
 
@@ -72,7 +74,7 @@ def target_ranks(retrieved: np.ndarray, targets: pa.ListArray | pa.ChunkedArray)
 
 
 def hit_rate(
-    ranks: np.ndarray,
+    ranks: Ranks,
     targets: pa.ListArray | pa.ChunkedArray,
     k: int,
     *,
@@ -100,8 +102,8 @@ def hit_rate(
 
 
 def paired_difference(
-    ranks: np.ndarray,
-    other_ranks: np.ndarray,
+    ranks: Ranks,
+    other_ranks: Ranks,
     targets: pa.ListArray | pa.ChunkedArray,
     k: int,
     *,
@@ -120,8 +122,8 @@ def paired_difference(
 
 
 def paired_relative_difference(
-    ranks: np.ndarray,
-    other_ranks: np.ndarray,
+    ranks: Ranks,
+    other_ranks: Ranks,
     targets: pa.ListArray | pa.ChunkedArray,
     k: int,
     *,
@@ -178,7 +180,7 @@ class _Figures:
 
     def __init__(
         self,
-        rankings: list[np.ndarray],
+        rankings: list[Ranks],
         targets: pa.ListArray | pa.ChunkedArray,
         k: int,
         average: Average,
@@ -186,7 +188,8 @@ class _Figures:
     ) -> None:
         offsets, values = flat_lists(targets)
         n_users = len(offsets) - 1
-        for ranks in rankings:
+        seeds = [ranks if isinstance(ranks, tuple) else (ranks,) for ranks in rankings]
+        for ranks in sum(seeds, ()):
             _check_length("ranks", ranks, len(values))
         is_counted = np.ones(len(values), bool)
         user = np.repeat(np.arange(n_users), np.diff(offsets))
@@ -197,16 +200,18 @@ class _Figures:
             _check_length("cohort.targets", cohort.targets, len(values))
             is_counted &= cohort.targets
         n_targets = np.bincount(user[is_counted], minlength=n_users)
-        hits = np.column_stack(
-            [np.bincount(user[is_counted & (ranks < k)], minlength=n_users) for ranks in rankings]
-        )
+
+        def count_hits(ranks: np.ndarray) -> np.ndarray:
+            return np.bincount(user[is_counted & (ranks < k)], minlength=n_users)
+
+        hits = np.column_stack([sum(map(count_hits, each)) / len(each) for each in seeds])
         has_target = n_targets > 0
         hits, n_targets = hits[has_target], n_targets[has_target]
         self.n_users, self.n_targets = len(n_targets), int(n_targets.sum())
         if average == "macro":
             self._numerators, self._denominators = hits / n_targets[:, None], np.ones(self.n_users)
         else:
-            self._numerators, self._denominators = hits.astype(float), n_targets.astype(float)
+            self._numerators, self._denominators = hits, n_targets.astype(float)
 
     def ratios(self) -> np.ndarray:
         """Give the figure of each ranking, NaN without users."""

@@ -20,7 +20,8 @@ class Row:
     """One method: HR@K (Eq. 5) at each K, and by how much the full model leads, paired on the same users."""
 
     name: str
-    seed: int
+    seed: int | None
+    """None: each user's mean over the seeds."""
     hit_rates: dict[int, Interval]
     full_leads: dict[int, Interval]
     """Of the full model with the same seed over this one; empty for the full model itself."""
@@ -47,15 +48,20 @@ class UserFirings:
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of the study; ``step`` is K, T or a trigger index."""
+    """One number of the study; ``step`` is K, T or a trigger index, and without a seed it is of all."""
 
     part: str
     name: str
-    seed: int
+    seed: int | None
     step: int
     value: float
     low: float = float("nan")
     high: float = float("nan")
+
+    @property
+    def of_seed(self) -> str:
+        """Name the seed, or the mean over the seeds."""
+        return "mean" if self.seed is None else f"seed{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ class PI2IStudy:
             rates = (_interval(row.hit_rates[k]) for k in self.ks)
             leads = (_interval(row.full_leads[k], sign="+") if row.full_leads else "" for k in self.ks)
             pairs = (f"{rate}<br>{lead}" if lead else rate for rate, lead in zip(rates, leads, strict=True))
-            cells.append([row.name, str(row.seed), *pairs])
+            cells.append([row.name, "mean" if row.seed is None else str(row.seed), *pairs])
         return _table(header, cells)
 
     def _truncation_table(self) -> str:

@@ -19,7 +19,7 @@ from lakehouse import tables
 from lakehouse.store import Lakehouse
 from models.increc.model import TrainedModel
 from models.increc.training import train as train_tower
-from models.metrics import NOT_RETRIEVED, Interval, hit_rate, paired_difference, target_ranks
+from models.metrics import NOT_RETRIEVED, Interval, Ranks, hit_rate, paired_difference, target_ranks
 from models.pi2i.config import PI2IConfig
 from models.pi2i.firing import Decay, Firing, count_decay, find_firing
 from models.pi2i.model import TrainedScorer
@@ -88,6 +88,7 @@ def pi2i_study(plan: Plan, settings: Settings, tell: Callable[[str], None] = lam
     study = _Study(plan, settings, lakehouse, measured, targets)
     swing = _ranks(SWING, {}, measured, settings)
     rows, scorer, n_samples = [], None, 0
+    of_seeds: dict[str, tuple[np.ndarray, ...]] = {}
     for seed in plan.seeds:
         ranks = {}
         for name, trained, n_read, seconds in study.train_all(seed):
@@ -97,8 +98,11 @@ def pi2i_study(plan: Plan, settings: Settings, tell: Callable[[str], None] = lam
         for name, tower, seconds in study.train_towers(seed):
             ranks[name] = _ranks(name, {name: tower}, measured, settings)
             tell(f"  {seconds:6.1f} s  {name}, seed {seed}")
+        ranks[SWING] = swing
         rows += [study.row(name, seed, own, ranks[FULL]) for name, own in ranks.items()]
-        rows.append(study.row(SWING, seed, swing, ranks[FULL]))
+        of_seeds = {name: (*of_seeds.get(name, ()), own) for name, own in ranks.items()}
+    if len(plan.seeds) > 1:
+        rows += [study.row(name, None, own, of_seeds[FULL]) for name, own in of_seeds.items()]
     decay, users = study.triggers()
     source = ingested(lakehouse, plan.first).meta["source"]
     cuts = tuple(study.cut(t, scorer) for t in plan.truncations)
@@ -180,8 +184,8 @@ class _Study:
             tower, _ = train_tower(samples, *snapshots, config, device=self.settings.device)
             yield name, tower, perf_counter() - started
 
-    def row(self, name: str, seed: int, ranks: np.ndarray, of_full: np.ndarray) -> Row:
-        """Measure one method, and the full model against it."""
+    def row(self, name: str, seed: int | None, ranks: Ranks, of_full: Ranks) -> Row:
+        """Measure one method, and the full model against it; without a seed the mean over all."""
         ks = self.settings.evaluation.ks
         leads = {k: paired_difference(of_full, ranks, self.targets, k, **self.bootstrap) for k in ks}
         return Row(name, seed, self._hit_rates(ranks), {} if name == FULL else leads)
@@ -256,7 +260,7 @@ class _Study:
             return self.lakehouse.read_days(tables.PI2I_SAMPLE, days)
         return pa.concat_tables([draw_day(self.lakehouse, day, config, self.settings)[0] for day in days])
 
-    def _hit_rates(self, ranks: np.ndarray) -> dict[int, Interval]:
+    def _hit_rates(self, ranks: Ranks) -> dict[int, Interval]:
         ks = self.settings.evaluation.ks
         return {k: hit_rate(ranks, self.targets, k, **self.bootstrap) for k in ks}
 

@@ -20,6 +20,11 @@ of log prices (0 where prices are missing).
 
 DECAY = 0.05
 
+# The place of a lone bit: the top six bits of its product with a de Bruijn sequence tell 64 places apart.
+DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
+PLACE_OF_BIT = np.empty(64, np.int64)
+PLACE_OF_BIT[[(int(DE_BRUIJN) << place & 2**64 - 1) >> 58 for place in range(64)]] = np.arange(64)
+
 
 def scratch(n_items: int) -> tuple[np.ndarray, ...]:
     """Give the working memory of ``reach`` for a table of ``n_items`` item codes."""
@@ -31,6 +36,7 @@ def scratch(n_items: int) -> tuple[np.ndarray, ...]:
         np.empty((n_items, 2), np.uint64),  # masks
         np.empty((n_items, N_CROSS), np.float64),  # sums behind the cross features
         np.empty(n_items, np.float64),  # sum of 1 / |targets(t)|, which q is made of
+        np.zeros(-(-n_items // 64), np.uint64),  # a bit per item, for ``gather``; none is left set
     )
 
 
@@ -49,7 +55,7 @@ def reach(row, triggers, history, lists, prices, trigger_prices, memory):
         memory: of ``scratch``.
     """
     starts, targets, scores, ranks, commons = lists
-    reached_row, history_row, place_of, codes, masks, sums, chance = memory
+    reached_row, history_row, place_of, codes, masks, sums, chance, _ = memory
     for place in range(len(history)):
         if history[place] >= 0:
             history_row[history[place]] = row
@@ -94,6 +100,12 @@ def reach(row, triggers, history, lists, prices, trigger_prices, memory):
 
 
 @njit(cache=True, nogil=True)
+def place_of_lowest(bits):
+    """Give the place of the lowest bit set in a uint64 that is not 0."""
+    return PLACE_OF_BIT[((bits & (~bits + np.uint64(1))) * DE_BRUIJN) >> np.uint64(58)]
+
+
+@njit(cache=True, nogil=True)
 def cross_features(sums, out):
     """Turn a candidate's sums into its cross features."""
     out[0] = np.log1p(sums[0])
@@ -109,10 +121,30 @@ def cross_features(sums, out):
 
 @njit(cache=True, nogil=True)
 def gather(row, triggers, history, lists, prices, trigger_prices, memory):
-    """Give a row's candidates: codes int32 [n], masks uint64 [n, 2], cross float32 [n, N_CROSS]."""
+    """
+    Give a row's candidates by code, so that a catalogue's rows are read one after the other.
+
+    Returns codes int32 [n], masks uint64 [n, 2], cross float32 [n, N_CROSS].
+    """
     n = reach(row, triggers, history, lists, prices, trigger_prices, memory)
-    codes, masks, sums = memory[3], memory[4], memory[5]
-    cross = np.empty((n, N_CROSS), np.float32)
+    _, _, place_of, reached, reached_by, sums, _, is_there = memory
+    features = np.empty((n, N_CROSS), np.float32)
     for place in range(n):
-        cross_features(sums[place], cross[place])
-    return codes[:n].copy(), masks[:n].copy(), cross
+        cross_features(sums[place], features[place])
+        code = reached[place]
+        is_there[code >> 6] |= np.uint64(1) << np.uint64(code & 63)
+    codes, masks, cross = np.empty(n, np.int32), np.empty((n, 2), np.uint64), np.empty_like(features)
+    at = 0
+    for word in range(len(is_there)):
+        bits = is_there[word]
+        is_there[word] = np.uint64(0)
+        while bits:
+            codes[at] = 64 * word + place_of_lowest(bits)
+            bits &= bits - np.uint64(1)
+            place = place_of[codes[at]]
+            for half in range(2):
+                masks[at, half] = reached_by[place, half]
+            for feature in range(N_CROSS):
+                cross[at, feature] = features[place, feature]
+            at += 1
+    return codes, masks, cross

@@ -58,7 +58,10 @@ class PI2IConfig(BaseModel):
     hidden_dim: int = Field(64, ge=2, le=4096, description="Width of the hidden layer of either MLP.")
     n_heads: int = Field(2, ge=1, le=64, description="Heads of the target attention; divides dim.")
     dropout: float = Field(
-        0.2, ge=0, lt=1, description="Share of the inputs and hidden units that a training step drops."
+        0.2,
+        ge=0,
+        lt=1,
+        description="Share of the inputs and hidden units that a training step drops for a sample.",
     )
     learning_rate: float = Field(0.003, gt=0, le=10, description="Learning rate of Adam.")
     epochs: int = Field(3, ge=1, le=1000, description="Passes over the samples.")

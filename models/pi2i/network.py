@@ -63,6 +63,26 @@ class Normalised(nn.Module):
         return (values - self.mean) * self.scale
 
 
+class UserDropout(nn.Module):
+    """
+    Dropout whose mask a user's candidates share: [b, c, n] -> [b, c, n].
+
+    The softmax compares candidates that lack the same inputs, and a training step draws a hundredth of the
+    random numbers.
+    """
+
+    def __init__(self, share: float) -> None:
+        """Drop this share of the inputs in training, none otherwise."""
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop the same inputs of all of a user's candidates."""
+        if not self.training or self.share == 0:
+            return x
+        return x * functional.dropout(x.new_ones(len(x), 1, x.shape[-1]), self.share)
+
+
 class Scorer(nn.Module):
     """Scores each of a user's candidates."""
 
@@ -83,13 +103,13 @@ class Scorer(nn.Module):
         self.key, self.value = nn.Linear(d, d), nn.Linear(d, d)
         self.own_query = nn.Linear(d, d) if config.attention == "self" else None
         self.logit = nn.Sequential(
-            nn.Dropout(config.dropout),
+            UserDropout(config.dropout),
             nn.Linear(2 * d + pair, width),
             nn.ReLU(),
-            nn.Dropout(config.dropout),
+            UserDropout(config.dropout),
             nn.Linear(width, 1),
         )
-        self.inner = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(3 * d, d))
+        self.inner = nn.Sequential(UserDropout(config.dropout), nn.Linear(3 * d, d))
 
     def forward(self, block: UserBlock) -> Tensor:
         """Give the logits [b, c]."""

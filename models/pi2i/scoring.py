@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from models.increc.ragged import Ragged
 from models.pi2i.batches import one_of_each
-from models.pi2i.candidates import N_CROSS
+from models.pi2i.candidates import N_CROSS, place_of_lowest
 from models.pi2i.network import Scorer
 from models.pi2i.trigger_index import TriggerIndex
 from models.selection import best_first
@@ -28,11 +28,6 @@ from models.threads import map_in_threads
 
 BLOCK = 2048
 SEED_OF_SINGLE = 0
-
-# The place of a lone bit: the top six bits of its product with a de Bruijn sequence tell 64 places apart.
-DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
-PLACE_OF_BIT = np.empty(64, np.int64)
-PLACE_OF_BIT[[(int(DE_BRUIJN) << place & 2**64 - 1) >> 58 for place in range(64)]] = np.arange(64)
 
 
 class Candidates(NamedTuple):
@@ -47,17 +42,17 @@ class Candidates(NamedTuple):
     masks: np.ndarray
     cross: np.ndarray
 
-    def by_code(self) -> "Candidates":
-        """Order them by code, so that the catalogue's rows are read one after the other: half the time."""
-        order = np.argsort(self.codes)
-        return Candidates(*(values[order] for values in self))
-
 
 class _User(NamedTuple):
-    """What is the same for all of a user's candidates; ``keys`` and ``values`` [1, h, l, d / h]."""
+    """
+    What is the same for all of a user's candidates.
+
+    ``of_trigger`` float32 [l, 2 w + d]: rows of first layers, to each of which is added what profile and
+    sequence give, since the shares of a candidate's triggers sum to 1. ``keys`` and ``values`` are
+    [1, h, l, d / h].
+    """
 
     of_trigger: np.ndarray
-    constant: np.ndarray
     keys: Tensor
     values: Tensor
 
@@ -101,8 +96,8 @@ class CatalogueScorer:
         self, profile: Tensor, triggers: np.ndarray, candidates: Candidates, k: int, *, n_threads: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         """Give codes and logits of the ``k`` candidates with the highest ones, ties by the lower code."""
-        ordered = candidates.by_code()
-        return best_first(ordered.codes, self.logits(profile, triggers, ordered, n_threads=n_threads), k)
+        logits = self.logits(profile, triggers, candidates, n_threads=n_threads)
+        return best_first(candidates.codes, logits, k)
 
     def logits(
         self, profile: Tensor, triggers: np.ndarray, candidates: Candidates, *, n_threads: int = 1
@@ -113,7 +108,7 @@ class CatalogueScorer:
         Args:
             profile: [w + d] of ``embed_profiles``.
             triggers: int32 [l] places in the embedded triggers, newest first.
-            candidates: what these triggers reach; ``by_code`` they are scored faster.
+            candidates: what these triggers reach.
             n_threads: threads over blocks, beside those that torch has; does not change the result.
 
         Returns:
@@ -141,15 +136,15 @@ class CatalogueScorer:
         if network.own_query is not None:
             attended = self._attend(network.own_query(sequence), keys, values).mean(dim=0)
             profile = profile + self.of_attention @ attended
-        return _User(self.of_trigger[triggers], profile.numpy(), keys, values)
+        of_trigger = self.of_trigger[triggers]
+        of_trigger[:, self.config.hidden_dim :] += profile.numpy()
+        return _User(of_trigger, keys, values)
 
     @torch.inference_mode()
     def _score(self, user: _User, candidates: Candidates) -> np.ndarray:
         w, network = self.config.hidden_dim, self.network
         units = np.empty((len(candidates.codes), self.of_trigger.shape[1]), np.float32)
-        _first_layers(
-            self.of_target, self.of_cross, user.of_trigger, user.constant, *candidates, units, units[:, w:]
-        )
+        _first_layers(self.of_target, self.of_cross, user.of_trigger, *candidates, units)
         query, units = torch.from_numpy(units).split([w, w + self.config.dim], dim=1)
         if network.own_query is None:
             query = network.query[2](query.relu_())
@@ -170,36 +165,31 @@ class CatalogueScorer:
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _first_layers(of_target, of_cross, of_trigger, constant, codes, masks, cross, units, later):
+def _first_layers(of_target, of_cross, of_trigger, codes, masks, cross, units):
     """
-    Add up what target, triggers, cross features and user give to the first layers: ``units`` [c, 2 w + d].
+    Add up what triggers, in equal shares, target and cross features give to the first layers.
 
-    Triggers have equal shares; ``later`` are the units [c, w + d] that ``constant`` [w + d] goes to.
+    ``units`` [c, 2 w + d] becomes the result. The loops over units are innermost or around a loop of fixed
+    length, so that they become vector code.
     """
     n_first = of_target.shape[1]
-    reaching = np.empty(64 * masks.shape[1], np.int64)
     for row in range(len(codes)):
-        code = codes[row]
+        own, target, features = units[row], of_target[codes[row]], cross[row]
+        own[:] = 0
         n_reaching = 0
         for word in range(masks.shape[1]):
             bits = masks[row, word]
             while bits:
-                lowest = bits & (~bits + np.uint64(1))
-                reaching[n_reaching] = 64 * word + PLACE_OF_BIT[(lowest * DE_BRUIJN) >> np.uint64(58)]
+                trigger = of_trigger[64 * word + place_of_lowest(bits)]
+                bits &= bits - np.uint64(1)
                 n_reaching += 1
-                bits ^= lowest
+                for unit in range(len(own)):
+                    own[unit] += trigger[unit]
+        share = np.float32(1 / n_reaching)
         for unit in range(n_first):
-            units[row, unit] = of_target[code, unit]
-        for unit in range(n_first, units.shape[1]):
-            units[row, unit] = 0
-        share = np.float32(1 / max(n_reaching, 1))
-        for each in range(n_reaching):
-            recency = reaching[each]
-            for unit in range(units.shape[1]):
-                units[row, unit] += share * of_trigger[recency, unit]
-        for feature in range(len(of_cross)):
-            value = cross[row, feature]
-            for unit in range(n_first):
-                units[row, unit] += value * of_cross[feature, unit]
-        for unit in range(len(constant)):
-            later[row, unit] += constant[unit]
+            total = own[unit] * share + target[unit]
+            for feature in range(N_CROSS):
+                total += features[feature] * of_cross[feature, unit]
+            own[unit] = total
+        for unit in range(n_first, len(own)):
+            own[unit] *= share

@@ -96,7 +96,7 @@ def log_pi2i_study(study: PI2IStudy, figure: Figure, settings: Settings) -> Logg
     """
     Log every figure of a study of PI2I, its tables and its figure, unless an equal study is there.
 
-    A metric's name is part, row and seed; its step is K, T or the trigger index.
+    A metric's name is part, row and seed (or "mean", over the seeds); its step is K, T or the trigger index.
     """
     text = study.csv()
     digest = hashlib.sha256(f"{settings.pi2i}\n{text}".encode()).hexdigest()
@@ -117,7 +117,7 @@ def log_pi2i_study(study: PI2IStudy, figure: Figure, settings: Settings) -> Logg
         tags = {"code_version": code_version(), "mlflow.note.content": study.markdown()[:MOST_NOTE]}
         log_values(client, run_id, tags=tags, params=params)
         metrics = [
-            Metric(f"{each.part}/{each.name}/seed{each.seed}{end}", value, now, each.step)
+            Metric(f"{each.part}/{each.name}/{each.of_seed}{end}", value, now, each.step)
             for each in study.figures()
             for end, value in (("", each.value), ("_low", each.low), ("_high", each.high))
             if math.isfinite(value)

@@ -171,6 +171,20 @@ def test_lists_that_were_cut_too_short_are_refused():
         sup_at_k(base, 1, without=id_lists([[2, 3], []]))
 
 
+def test_of_several_seeds_each_users_mean_counts():
+    other = RANKS[::-1].copy()
+    for average in ("macro", "micro"):
+        single = [hit_rate(ranks, TARGETS, 3, average=average) for ranks in (RANKS, other)]
+        both = hit_rate((RANKS, other), TARGETS, 3, average=average)
+        assert both.value == pytest.approx((single[0].value + single[1].value) / 2)
+        assert both.n_users == single[0].n_users
+    assert hit_rate((RANKS, RANKS), TARGETS, 3) == hit_rate(RANKS, TARGETS, 3)
+    pair = paired_difference((RANKS, other), (other, RANKS), TARGETS, 3)
+    assert (pair.value, pair.low, pair.high) == (0, 0, 0)
+    with pytest.raises(NotAligned):
+        hit_rate((RANKS, other[:2]), TARGETS, 3)
+
+
 def test_arrays_that_do_not_belong_together_are_refused():
     with pytest.raises(NotAligned, match="targets has 1 lists for 4 rows"):
         target_ranks(RETRIEVED, id_lists([[1]]))

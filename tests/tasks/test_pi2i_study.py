@@ -91,6 +91,15 @@ def test_every_reached_click_has_one_firing_trigger(study: PI2IStudy) -> None:
     assert all(user.n_fired.sum() > 0 for user in study.users)
 
 
+def test_several_seeds_have_rows_of_their_mean(settings: Settings) -> None:
+    rows = pi2i_study(Plan(DAY, DAY, (0, 1), (), (40,), ()), settings).rows
+    assert [(row.name, row.seed) for row in rows] == [(n, s) for s in (0, 1, None) for n in (FULL, SWING)]
+    leads = [row.full_leads[40] for row in rows if row.name == SWING]
+    assert leads[2].value == pytest.approx((leads[0].value + leads[1].value) / 2)
+    assert leads[0].value != leads[1].value
+    assert leads[2].n_users == leads[0].n_users
+
+
 def test_a_variant_changes_one_thing(settings: Settings) -> None:
     changed = variant_config(settings.pi2i, "self_attention", 3)
     assert changed == settings.pi2i.model_copy(update={"attention": "self", "seed": 3})
@@ -104,9 +113,11 @@ def test_tables_show_what_was_measured() -> None:
     full = Row(FULL, 1, {50: interval(0.5)}, {})
     swing = Row(SWING, 1, {50: interval(0.4)}, {50: interval(0.1)})
     user = UserFirings(3, np.array([3, 0, 1]))
-    shown = PI2IStudy(DAY, DAY, "world", 99, (50,), (full, swing), (), decay, (user,)).markdown()
+    mean = Row(SWING, None, {50: interval(0.45)}, {50: interval(0.2)})
+    shown = PI2IStudy(DAY, DAY, "world", 99, (50,), (full, swing, mean), (), decay, (user,)).markdown()
     assert "7 users and 9 targets of world, 2026-01-05; learned from 99 clicks" in shown
     assert "| swing | 1 | 0.4000 [0.3900, 0.4100]<br>+0.1000 [+0.0900, +0.1100] |" in shown
+    assert "| swing | mean | 0.4500 [0.4400, 0.4600]<br>+0.2000 [+0.1900, +0.2100] |" in shown
     assert "| 1 | 10 | 0.6000 | 1.00 |" in shown
     assert "| 2 | 8 | 0.2500 | 2.40 |" in shown
     assert "| 3 | 4 | 1 | 1 | 1 |" in shown
