@@ -55,7 +55,7 @@ class SyntheticConfig(BaseModel):
         0.4, ge=0, le=1, description="share of a leaked interest that moves on to the companion community"
     )
     session_strength: float = Field(
-        0.5, ge=0, le=1, description="chance that what was opened elsewhere is wanted, in home too, that day"
+        0.25, ge=0, le=1, description="chance that what was opened elsewhere is wanted, in home too, that day"
     )
     home_preference: float = Field(
         1.3, ge=0, le=10, description="how far the home ranking favours half of the clusters"
