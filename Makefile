@@ -117,8 +117,8 @@ mnr-status: .venv/deploy  ## How the streaming job stands: VAR=
 mnr-savepoint: .venv/deploy  ## Take a savepoint of the running job: VAR=
 	@$(STATE) $(BIN)/python -m services.mnr savepoint
 
-mnr-stop: .venv/deploy  ## Stop it with a savepoint, from which `make mnr` goes on: VAR=
-	@$(STATE) $(BIN)/python -m services.mnr stop
+mnr-stop: .venv/deploy  ## Stop it with a savepoint, from which `make mnr` goes on; FORCE=1 without one: VAR=
+	@$(STATE) $(BIN)/python -m services.mnr stop $${FORCE:+--force}
 
 .venv-bench/peers: Makefile
 	@echo "Installing the peers of the benchmarks into .venv-bench"

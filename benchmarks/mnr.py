@@ -21,7 +21,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.mnr_load import WHOLE_QUEUE, Expected, StreamingJob, events, flink_environment, own_redis
+from benchmarks.mnr_load import (
+    WHOLE_QUEUE,
+    Expected,
+    RedisMissing,
+    StreamingJob,
+    events,
+    flink_environment,
+    own_redis,
+)
 from benchmarks.running import print_table
 from models.mnr import MNRConfig, insert, score
 from nearline.mnr_events import read_event
@@ -39,10 +47,22 @@ def main() -> None:
     arguments = _arguments()
     stop_on_terminate()
     try:
-        flink = flink_environment()
-    except FlinkMissing as missing:
-        sys.exit(str(missing))
-    figures: dict = {}
+        figures = _measure(arguments)
+    except (FlinkMissing, RedisMissing) as missing:
+        sys.exit(f"bench-mnr: {missing}")
+    for part, rows in figures.items():
+        print(part)
+        print_table(tuple(rows[0]), [tuple(row.values()) for row in rows])
+    rates = {
+        row["mode"]: row["events per CPU s"] for row in figures.get("throughput", []) if row["items"] == 100
+    }
+    ratio = rates["thread"] / rates["process"] if len(rates) == 2 else None
+    print(json.dumps({"name": "mnr", "ratio": ratio, "figures": figures}))
+
+
+def _measure(arguments: argparse.Namespace) -> dict:
+    """Give the rows of each part."""
+    flink, figures = flink_environment(), {}
     with tempfile.TemporaryDirectory(prefix="tributary-mnr-") as name, own_redis(Path(name)) as (url, client):
         folder = Path(name)
         if "pure" in arguments.parts:
@@ -59,14 +79,7 @@ def main() -> None:
             ]
         if "recovery" in arguments.parts:
             figures["recovery"] = _recovery(folder / "recovery", url, flink, arguments.modes[0])
-    for part, rows in figures.items():
-        print(part)
-        print_table(tuple(rows[0]), [tuple(row.values()) for row in rows])
-    rates = {
-        row["mode"]: row["events per CPU s"] for row in figures.get("throughput", []) if row["items"] == 100
-    }
-    ratio = rates["thread"] / rates["process"] if len(rates) == 2 else None
-    print(json.dumps({"name": "mnr", "ratio": ratio, "figures": figures}))
+    return figures
 
 
 def _arguments() -> argparse.Namespace:
@@ -130,7 +143,7 @@ def _throughput(var: Path, url: str, flink, mode: str, n_items: int, n_events: i
         cpu, wall = job.task_cpu_seconds() - cpu, time.monotonic() - started
         counters = job.counters()
     finally:
-        job.stop()
+        job.end()
     n = 2000 * len(blocks)
     return _told(
         {
@@ -203,7 +216,7 @@ def _latency(var: Path, url: str, client, flink, mode: str) -> dict:
     finally:
         done.set()
         listener.join()
-        job.stop()
+        job.end()
     missing = set(sent) - set(written)
     if missing:
         raise TimeoutError(f"{len(missing)} lists did not reach the store")
@@ -249,7 +262,7 @@ def _recovery(var: Path, url: str, flink, mode: str) -> list[dict]:
         _wait_until_exact(job, expected, store)
         rows.append(_exact("savepoint, alpha 50 to 10", started, expected))
     finally:
-        job.stop()
+        job.end()
     return rows
 
 

@@ -5,6 +5,7 @@ Shared by ``benchmarks.mnr`` and the tests of the job on Flink.
 """
 
 import json
+import shutil
 import socket
 import subprocess
 import time
@@ -17,13 +18,14 @@ import psutil
 import redis
 
 from models.mnr import MNRConfig, insert, score
+from nearline.flink_api import FlinkApi
 from nearline.mnr_config import MNRStreamConfig
 from nearline.mnr_events import read_event
 from nearline.mnr_lists import list_name
 from nearline.mnr_process import Flink
 from nearline.store import OnlineStore
 from services import mnr
-from services.flink_api import FlinkApi
+from services.mnr_state import JOB_NAME, MNRState
 from tasks.settings import REPOSITORY, Settings, load_settings
 
 WHOLE_QUEUE = MNRConfig(k=10_000, max_per_category=None)
@@ -49,6 +51,10 @@ def events(first: int, n: int, n_items: int, n_users: int) -> list[str]:
         }
         lines.append(json.dumps(values))
     return lines
+
+
+class RedisMissing(RuntimeError):
+    """There is no redis-server; one line that says what to do."""
 
 
 class Expected:
@@ -100,7 +106,7 @@ class StreamingJob:
     @property
     def api(self) -> FlinkApi:
         """The cluster's REST interface."""
-        return mnr._api(mnr.MNRState(self.settings.var))
+        return MNRState(self.settings.var).api()
 
     def start(self) -> None:
         """Start it, or let it go on; wait until it runs."""
@@ -109,6 +115,10 @@ class StreamingJob:
     def stop(self) -> None:
         """Stop it with a savepoint."""
         assert mnr.stop(self.settings) == 0
+
+    def end(self) -> None:
+        """Stop it at once, however it stands."""
+        mnr.stop(self.settings, force=True)
 
     def send(self, lines: list[str]) -> None:
         """Move a file of lines into the folder, whole."""
@@ -119,7 +129,7 @@ class StreamingJob:
 
     def counters(self) -> dict[str, int]:
         """Give the job's counters since its last start."""
-        return self.api.counters(self.api.job("mnr").job_id)
+        return self.api.counters(self.api.jobs(JOB_NAME)[0].job_id)
 
     def wait_for(self, name: str, n: int, seconds: float) -> None:
         """Wait until a counter has reached ``n``."""
@@ -146,25 +156,37 @@ class StreamingJob:
 
 @contextmanager
 def own_redis(folder: Path) -> Iterator[tuple[str, redis.Redis]]:
-    """Run a Redis that tells of every key it sets; give its URL and a client."""
+    """
+    Run a Redis that tells of every key it sets; give its URL and a client.
+
+    Raises:
+        RedisMissing: there is no redis-server.
+    """
+    if shutil.which("redis-server") is None:
+        raise RedisMissing("no redis-server: install Redis (apt install redis-server)")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--notify-keyspace-events", "K$"]
-    server = subprocess.Popen(["redis-server", *options], cwd=folder, stdout=subprocess.DEVNULL)
-    client = redis.Redis(port=port)
+    server, client = start_redis(folder, port), redis.Redis(port=port)
     try:
-        for _ in range(100):
-            try:
-                client.ping()
-                break
-            except redis.RedisError:
-                time.sleep(0.1)
         yield f"redis://127.0.0.1:{port}/0", client
     finally:
         client.close()
         server.terminate()
         server.wait()
+
+
+def start_redis(folder: Path, port: int) -> subprocess.Popen:
+    """Start a Redis with what it last saved in ``folder``; wait until it answers."""
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--notify-keyspace-events", "K$"]
+    server = subprocess.Popen(["redis-server", *options], cwd=folder, stdout=subprocess.DEVNULL)
+    for _ in range(100):
+        try:
+            redis.Redis(port=port).ping()
+            break
+        except redis.RedisError:
+            time.sleep(0.1)
+    return server
 
 
 def flink_environment() -> Flink:

@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import yaml
@@ -26,6 +27,11 @@ from nearline.mnr_process import (
 )
 
 JOB_MODULE = "nearline.mnr_job"
+KAFKA_CLASSES = (
+    "org/apache/flink/connector/kafka/source/KafkaSource.class",
+    "org/apache/kafka/clients/consumer/KafkaConsumer.class",
+)
+"""What a Kafka source needs; the connector of Flink's SQL has the client too, under a longer name."""
 SHIM = """\
 #!/bin/bash
 case " $* " in
@@ -33,6 +39,25 @@ case " $* " in
   *) exec {java} "$@" ;;
 esac
 """
+
+
+def refuse_missing_jars(flink: Flink, stream: MNRStreamConfig) -> None:
+    """
+    Refuse to go on without the jars that the settings name, or a Kafka source's connector.
+
+    Raises:
+        FlinkMissing: a jar is not there or is none, or no jar has Kafka's connector or its client.
+    """
+    names = [name for jar in stream.jars for name in _names_in(jar)]
+    if stream.kafka is None:
+        return
+    names += [name for jar in (flink.home / "lib").glob("*kafka*.jar") for name in _names_in(jar)]
+    for needed in KAFKA_CLASSES:
+        if not any(name.endswith(needed) for name in names):
+            raise FlinkMissing(
+                f"mnr_stream.kafka is set, but no jar of mnr_stream.jars has {Path(needed).stem}: name the "
+                "jar of flink-sql-connector-kafka, which brings connector and client"
+            )
 
 
 def write_cluster(cluster: Cluster, flink: Flink, job: JobConfig, rest_port: int) -> None:
@@ -152,9 +177,16 @@ def _link_jars(folder: Path, flink: Flink, jars: tuple[Path, ...]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for jar in [*(flink.home / "lib").glob("*.jar"), *(flink.home / "opt").glob("flink-python-*.jar"), *jars]:
-        if not jar.exists():
-            raise FlinkMissing(f"mnr_stream.jars names {jar}, which is not there")
         (folder / jar.name).symlink_to(jar.absolute())
+
+
+def _names_in(jar: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(jar) as file:
+            return file.namelist()
+    except (OSError, zipfile.BadZipFile) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no jar"
+        raise FlinkMissing(f"mnr_stream.jars names {jar}, which cannot be read: {reason}") from error
 
 
 def _write_private(path: Path, text: str) -> None:

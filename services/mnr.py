@@ -7,59 +7,25 @@ newest checkpoint or savepoint; ``mnr-stop``, new settings or code, then ``make 
 """
 
 import argparse
-import json
 import sys
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 
 from models.mnr import MNRConfig
-from nearline.mnr_cluster import write_cluster
+from nearline.flink_api import FINISHED, FlinkAway, NoSavepoint
+from nearline.mnr_cluster import refuse_missing_jars, write_cluster
 from nearline.mnr_config import JobConfig
 from nearline.mnr_process import Cluster, Flink, FlinkMissing
 from nearline.store import StoreUnavailable, UnknownStore, open_store
-from services.flink_api import FlinkApi, JobState
+from services.mnr_state import MNRState, age
 from services.ports import choose_ports
 from services.processes import Process, Stage, render_supervisor
-from services.state import ServicesError, State, stop_on_terminate, write_private
+from services.state import ServicesError, stop_on_terminate, write_private
 from services.supervisor import Supervisor, take_down
 from tasks.settings import REPOSITORY, BadSettings, Settings, load_settings
 
-JOB_NAME = "mnr"
 READY_SECONDS = 120
 ROLES = ("jobmanager", "taskmanager")
-
-
-@dataclass(frozen=True)
-class MNRState(State):
-    """The files of one state folder's streaming job."""
-
-    @property
-    def folder(self) -> Path:
-        """The job's part of the state folder."""
-        return self.var / "mnr"
-
-    def make_folders(self, lines: Path | None) -> None:
-        """
-        Make the folder, that of the logs, and that of the lines if they are read.
-
-        Raises:
-            ServicesError: the path cannot hold services, or a folder cannot be made.
-        """
-        self.refuse_unfit()
-        try:
-            self.logs.mkdir(parents=True, exist_ok=True)
-            self.folder.chmod(0o711)  # who sends lines passes through
-            if lines is not None:
-                lines.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ServicesError(f"cannot make the folders of the streaming job: {error}") from error
-
-    @property
-    def cluster(self) -> Cluster:
-        """Flink's files."""
-        return Cluster(self.folder)
 
 
 @dataclass(frozen=True)
@@ -73,11 +39,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; give the exit code."""
     parser = argparse.ArgumentParser(prog="python -m services.mnr", description=__doc__.split("\n\n")[0])
     parser.add_argument("command", choices=tuple(COMMANDS))
-    command = parser.parse_args(arguments).command
+    parser.add_argument("--force", action="store_true", help="stop without a savepoint")
+    options = parser.parse_args(arguments)
+    command = options.command
+    if options.force and command != "stop":
+        parser.error("--force is for stop alone")
     try:
         settings = load_settings()
-        return COMMANDS[command](settings)
-    except (BadSettings, ServicesError, FlinkMissing) as error:
+        return stop(settings, force=True) if options.force else COMMANDS[command](settings)
+    except (BadSettings, ServicesError, FlinkMissing, FlinkAway) as error:
         print(f"mnr {command}: {error}", file=sys.stderr)
         return 1
 
@@ -86,6 +56,7 @@ def start(settings: Settings, flink: Flink | None = None) -> int:
     """Start the cluster and the job; changes nothing where they run."""
     state, flink = MNRState(settings.var), flink or Flink(REPOSITORY / ".venv-flink")
     flink.refuse_missing()
+    refuse_missing_jars(flink, settings.mnr_stream)
     supervisor, job = Supervisor(state), job_config(settings, state.cluster)
     _refuse_unknown_store(job.store_url)
     state.make_folders(job.stream.lines)
@@ -99,29 +70,27 @@ def start(settings: Settings, flink: Flink | None = None) -> int:
             ]
             write_cluster(state.cluster, flink, job, port)
             write_private(state.supervisor_file, render_supervisor(_processes(state, flink), state, ""))
-            if restored := state.cluster.newest_state():
-                print(f"Going on from {restored}")
+            print(f"The job goes on from {state.going_on()}")
             supervisor.start()
         for role in ROLES:
             supervisor.start_process(role)
-        _wait_until_running(_api(state), state)
+        _wait_until_running(state)
     return status(settings)
 
 
 def status(settings: Settings) -> int:
     """Print how the job stands; 1 where it does not run."""
     state = MNRState(settings.var)
-    job = _api(state).job(JOB_NAME) if state.cluster.job_file.exists() else None
+    job = state.job()
     if job is None:
         print(f"mnr: no streaming job answers for {settings.var}; `make mnr` starts it", file=sys.stderr)
         return 1
-    api, config = _api(state), JobConfig.model_validate_json(state.cluster.job_file.read_text())
+    api, config = state.api(), state.told()
     source = config.stream.kafka.topic if config.stream.kafka else config.stream.lines
     print(f"job        {job.state}, {job.n_running} of {job.n_tasks} tasks, {config.stream.mode}; {api.url}")
     print(f"source     {source}")
-    print(f"watermark  {_age(api.watermark(job.job_id))}")
-    checkpoint = api.last_checkpoint(job.job_id)
-    print(f"checkpoint {_age(checkpoint and checkpoint['latest_ack_timestamp'])}")
+    print(f"watermark  {age(api.watermark(job.job_id))}")
+    print(f"checkpoint {age(api.last_checkpoint(job.job_id))}")
     counters = api.counters(job.job_id)
     print(
         "since its start: "
@@ -141,31 +110,70 @@ def run(settings: Settings) -> int:
         print("mnr run: supervisor has ended", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return stop(settings)
+        try:
+            return stop(settings)
+        except ServicesError as error:
+            print(f"mnr run: {error}", file=sys.stderr)
+            return stop(settings, force=True) or 1
 
 
 def take_savepoint(settings: Settings) -> int:
     """Take a savepoint of the running job."""
     state = MNRState(settings.var)
-    print(_api(state).savepoint(_running_job(state).job_id, state.cluster.savepoints.as_uri()))
+    job = state.job()
+    if job is None or not job.is_running:
+        stands = f"is {job.state}" if job else "does not answer"
+        raise ServicesError(
+            f"no savepoint: the streaming job of {state.var} {stands}; `make mnr` starts it, "
+            f"{state.logs}/jobmanager.log tells why"
+        )
+    try:
+        print(state.api().savepoint(job.job_id, state.cluster.savepoints.as_uri()))
+    except NoSavepoint as error:
+        raise ServicesError(
+            f"Flink could not take a savepoint in {state.cluster.savepoints}: {error}"
+        ) from error
     return 0
 
 
-def stop(settings: Settings) -> int:
-    """Stop the job after a savepoint, then the cluster; one that does not run keeps its checkpoints."""
+def stop(settings: Settings, *, force: bool = False) -> int:
+    """
+    Stop the job after a savepoint, then the cluster; with ``force`` at once, without one.
+
+    Raises:
+        ServicesError: no savepoint could be taken; nothing was stopped.
+    """
     state = MNRState(settings.var)
     supervisor = Supervisor(state)
-    if not state.folder.is_dir() or not (supervisor.is_up() or supervisor.session()):
+    if not state.folder.is_dir() or not state.is_up():
         print(f"No streaming job runs for {state.var}")
         return 0
     with state.lock():
-        job = _api(state).job(JOB_NAME)
-        if job is not None and job.is_running:
-            print(
-                f"Stopped at {_api(state).stop_with_savepoint(job.job_id, state.cluster.savepoints.as_uri())}"
-            )
+        if not force:
+            _stop_with_savepoint(state)
         take_down(supervisor, report=lambda name: print(f"  stopped  {name}", flush=True))
+    if force:
+        print(f"Stopped without a savepoint; `make mnr` goes on from {state.going_on()}")
     return 0
+
+
+def _stop_with_savepoint(state: MNRState) -> None:
+    """Stop the job, unless a savepoint has stopped it already."""
+    job = state.job()
+    if job is not None and job.state == FINISHED:
+        return
+    try:
+        if job is None:
+            raise NoSavepoint("the job does not answer")
+        if not job.is_running:
+            raise NoSavepoint(f"the job is {job.state}, {job.n_running} of {job.n_tasks} tasks run")
+        print(f"Stopped at {state.api().stop_with_savepoint(job.job_id, state.cluster.savepoints.as_uri())}")
+    except (NoSavepoint, FlinkAway) as error:
+        raise ServicesError(
+            f"not stopped, as no savepoint can be taken in {state.cluster.savepoints}: {error}; mend that "
+            f"({state.logs}/jobmanager.log) and try again, or `make mnr-stop FORCE=1` stops without one: "
+            f"`make mnr` then goes on from {state.going_on()}"
+        ) from error
 
 
 def job_config(settings: Settings, cluster: Cluster) -> JobConfig:
@@ -211,38 +219,17 @@ def _processes(state: MNRState, flink: Flink) -> list[Process]:
     ]
 
 
-def _api(state: MNRState) -> FlinkApi:
-    try:
-        port = json.loads((state.folder / "ports.json").read_text())["mnr"]
-    except OSError:
-        raise ServicesError(f"no streaming job was started for {state.var}; `make mnr` starts it") from None
-    return FlinkApi(f"http://127.0.0.1:{port}")
-
-
-def _running_job(state: MNRState) -> JobState:
-    job = _api(state).job(JOB_NAME)
-    if job is None or not job.is_running:
-        raise ServicesError(f"the streaming job of {state.var} does not run; `make mnr` starts it")
-    return job
-
-
-def _wait_until_running(api: FlinkApi, state: MNRState) -> None:
+def _wait_until_running(state: MNRState) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
-        job = api.job(JOB_NAME)
+        job = state.job()
         if job is not None and job.is_running:
             return
         time.sleep(0.5)
     raise ServicesError(
-        f"the streaming job does not run after {READY_SECONDS} s: see {state.logs}/jobmanager.log"
+        f"the streaming job does not run after {READY_SECONDS} s: see {state.logs}/jobmanager.log; "
+        f"it goes on from {state.going_on()}"
     )
-
-
-def _age(milliseconds: int | None) -> str:
-    if not milliseconds:
-        return "none yet"
-    time_of = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return f"{time_of:%Y-%m-%d %H:%M:%S} UTC, {(datetime.now(UTC) - time_of).total_seconds():,.0f} s ago"
 
 
 COMMANDS = {"start": start, "run": run, "status": status, "savepoint": take_savepoint, "stop": stop}

@@ -53,9 +53,10 @@ def refuse_taken_ports(config: ServicesConfig) -> None:
 def read_ports(memory: Path) -> dict[str, int]:
     """Give the ports of the last start; none before the first."""
     try:
-        return json.loads(memory.read_text())
+        found = json.loads(memory.read_text())
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def is_listening(port: int) -> bool:

@@ -4,29 +4,18 @@ Is the streaming job well? It runs, keeps up, checkpoints, and the store is fres
 What is wrong is told in one line each; a job that is not well fails the check.
 """
 
-import json
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC
-from http.client import HTTPException
-from urllib.parse import quote
-from urllib.request import Request, urlopen
 
 from lakehouse import tables
 from lakehouse.store import Lakehouse
+from nearline.flink_api import RUNNING, FlinkApi, FlinkAway, JobState
 from nearline.mnr_lists import list_name
 from nearline.store import open_store
 from tasks.settings import Settings
 
-MIN_WATERMARK = -(2**63)
 LOOKED_AT = 200
-COUNTER_GROUP = ".mnr."
-"""What the ids of the job's own counters hold, whatever the job is called."""
-
-
-class FlinkAway(ConnectionError):
-    """The cluster does not answer; the message names it and what to do."""
 
 
 class JobUnwell(LookupError):
@@ -62,8 +51,11 @@ def check_streaming_job(settings: Settings) -> JobReport | None:
     """
     if settings.mnr_daily.flink_url is None:
         return None
-    flink = _Flink(settings.mnr_daily.flink_url.rstrip("/"), settings.mnr_daily.timeout_seconds)
-    report = _report(flink, _job_id(flink, settings), settings)
+    flink = FlinkApi(settings.mnr_daily.flink_url, settings.mnr_daily.timeout_seconds)
+    try:
+        report = _report(flink, _running_job(flink, settings), settings)
+    except FlinkAway as error:
+        raise FlinkAway(f"{error}: start it, or mend or unset mnr_daily.flink_url") from error
     most = settings.mnr_daily.max_lag_seconds
     where = f"streaming job {settings.mnr_daily.job_name} on {flink.url}"
     limit = f"mnr_daily.max_lag_seconds = {most:g}"
@@ -82,60 +74,29 @@ def check_streaming_job(settings: Settings) -> JobReport | None:
     return report
 
 
-class _Flink:
-    """Flink's REST API."""
-
-    def __init__(self, url: str, timeout_seconds: float) -> None:
-        self.url = url
-        self._timeout = timeout_seconds
-
-    def get(self, path: str) -> dict | list:
-        request = Request(f"{self.url}{path}", headers={"Accept": "application/json"})
-        try:
-            with urlopen(request, timeout=self._timeout) as answer:
-                return json.load(answer)
-        except (OSError, HTTPException, ValueError) as error:
-            raise FlinkAway(
-                f"the Flink cluster {self.url} does not answer ({error}): start it, or mend or unset "
-                "mnr_daily.flink_url"
-            ) from error
-
-
-def _job_id(flink: _Flink, settings: Settings) -> str:
+def _running_job(flink: FlinkApi, settings: Settings) -> JobState:
     """Find the running job of the name, the newest of several."""
     name = settings.mnr_daily.job_name
-    jobs = [job for job in flink.get("/jobs/overview")["jobs"] if job["name"] == name]
-    running = [job for job in jobs if job["state"] == "RUNNING"]
-    if not running:
-        states = ", ".join(sorted({job["state"] for job in jobs})) or "never submitted"
-        raise JobUnwell(f"no job {name} runs on {flink.url} ({states}): submit it, see docs/mnr.md")
-    return max(running, key=lambda job: job["start-time"])["jid"]
+    jobs = flink.jobs(name)
+    for job in jobs:
+        if job.state == RUNNING:
+            return job
+    states = ", ".join(sorted({job.state for job in jobs})) or "never submitted"
+    raise JobUnwell(f"no job {name} runs on {flink.url} ({states}): submit it, see docs/mnr.md")
 
 
-def _report(flink: _Flink, job_id: str, settings: Settings) -> JobReport:
-    path = f"/jobs/{job_id}"
-    job, checkpoints, now = flink.get(path), flink.get(f"{path}/checkpoints"), time.time()
-    latest = (checkpoints.get("latest") or {}).get("completed")
-    watermarks, counters = [], {}
-    for vertex in job["vertices"]:
-        of_vertex = f"{path}/vertices/{vertex['id']}"
-        watermarks += [float(row["value"]) for row in flink.get(f"{of_vertex}/watermarks")]
-        names = [row["id"] for row in flink.get(f"{of_vertex}/subtasks/metrics")]
-        own = [name for name in names if COUNTER_GROUP in name]
-        for name, value in _sums(flink, of_vertex, own):
-            label = name.rpartition(".")[2]
-            counters[label] = counters.get(label, 0) + value
-    known = [mark for mark in watermarks if mark > MIN_WATERMARK]
-    restarts = flink.get(f"{path}/metrics?get=numRestarts")
+def _report(flink: FlinkApi, job: JobState, settings: Settings) -> JobReport:
+    job_id = job.job_id
+    watermark, checkpoint, now = flink.watermark(job_id), flink.last_checkpoint(job_id), time.time()
     return JobReport(
         job_id,
-        job["state"],
-        job["duration"] / 1000,
-        int(float(restarts[0]["value"])) if restarts else 0,
-        now - min(known) / 1000 if known else None,
-        now - latest["latest_ack_timestamp"] / 1000 if latest else None,
-        int(checkpoints.get("counts", {}).get("failed", 0)),
-        counters,
+        job.state,
+        flink.uptime_seconds(job_id),
+        flink.n_restarts(job_id),
+        None if watermark is None else now - watermark / 1000,
+        None if checkpoint is None else now - checkpoint / 1000,
+        flink.n_failed_checkpoints(job_id),
+        flink.counters(job_id),
         _store_age(settings),
     )
 
@@ -159,12 +120,3 @@ def _store_age(settings: Settings) -> float | None:
         store.close()
     times = [candidates.event_time for candidates in found if candidates]
     return time.time() - max(times).replace(tzinfo=UTC).timestamp() if times else None
-
-
-def _sums(flink: _Flink, of_vertex: str, names: Iterable[str]) -> list[tuple[str, int]]:
-    names = list(names)
-    if not names:
-        return []
-    wanted = quote(",".join(names))
-    rows = flink.get(f"{of_vertex}/subtasks/metrics?get={wanted}&agg=sum")
-    return [(row["id"], int(row["sum"])) for row in rows]

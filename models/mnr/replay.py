@@ -83,22 +83,26 @@ def read_log(ranking_log: pa.Table, config: MNRConfig) -> VisitLog:
     order = np.lexsort((requests, times, codes, users))
     order = order[truncations[codes[order]] > 0]
     n_accepted = len(order)
-    order = order[_is_first_of_request(users[order], codes[order], requests[order])]
     offsets, items, categories, scores = _lists(ranking_log)
     lengths, items, categories, lost = _clean_rows(
         order, offsets, items, categories, scores, truncations[codes[order]]
     )
-    kept = lengths > 0
-    order = order[kept]
-    item_starts = np.concatenate([[0], np.cumsum(lengths[kept])])
+    # As in a queue, a ranking of which nothing counts does not make the next of its request a duplicate.
+    order, lengths = order[lengths > 0], lengths[lengths > 0]
+    is_first = _is_first_of_request(users[order], codes[order], requests[order])
+    if not is_first.all():
+        of_first = np.flatnonzero(np.repeat(is_first, lengths))
+        items, categories = items[of_first], categories[of_first]
+        order, lengths = order[is_first], lengths[is_first]
+    item_starts = np.concatenate([[0], np.cumsum(lengths)])
     is_new = _differs_from_last(users[order], codes[order])
     starts = np.append(np.flatnonzero(is_new), len(order))
     first = order[starts[:-1]]
     report = LogReport(
         n_rankings=len(users),
         n_visits=len(order),
-        n_empty=int((~kept).sum()),
-        n_duplicate=n_accepted - len(kept),
+        n_empty=n_accepted - len(is_first),
+        n_duplicate=int((~is_first).sum()),
         n_refused=len(users) - n_accepted,
         n_unknown=int(lost[0]),
         n_bad_scores=int(lost[1]),

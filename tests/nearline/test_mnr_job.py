@@ -4,19 +4,33 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from benchmarks.mnr_load import WHOLE_QUEUE, Expected, StreamingJob, events, flink_environment, own_redis
+from benchmarks.mnr_load import (
+    WHOLE_QUEUE,
+    Expected,
+    StreamingJob,
+    events,
+    flink_environment,
+    own_redis,
+    start_redis,
+)
 from models.mnr import MNRConfig
 from nearline.mnr_lists import list_name
 from nearline.mnr_process import Flink, FlinkMissing
 from nearline.store import OnlineStore, open_store
 from services import mnr
+from services.mnr_state import MNRState
+from services.state import ServicesError
+from services.supervisor import Supervisor
 from tests.conftest import REPOSITORY, skip_or_fail
 
 SECONDS = 120
+MINUTE = 60
 ENTRY_POINTS = ("TaskManagerRunner", "StandaloneApplicationClusterEntryPoint")
 
 
@@ -33,7 +47,7 @@ def job(flink: Flink, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stre
     var = tmp_path_factory.mktemp("v")
     job = StreamingJob(var, f"sqlite:///{var}/online.db", flink, WHOLE_QUEUE)
     yield job
-    mnr.stop(job.settings)
+    job.end()
 
 
 def await_exact(job: StreamingJob, expected: Expected, store: OnlineStore) -> None:
@@ -106,11 +120,14 @@ def test_queues_are_exact_after_either_process_is_killed(flink: Flink, tmp_path:
             await_exact(job, expected, store)
             time.sleep(5)
     finally:
-        mnr.stop(job.settings)
+        job.end()
 
 
 @pytest.mark.slow
-def test_nothing_is_lost_while_the_store_is_away(flink: Flink, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_nothing_is_lost_while_the_store_is_away_for_a_minute(
+    flink: Flink, tmp_path: Path, is_gone: bool
+) -> None:
     expected = Expected()
     with own_redis(tmp_path) as (url, client):
         job = StreamingJob(tmp_path, url, flink, WHOLE_QUEUE)
@@ -119,13 +136,69 @@ def test_nothing_is_lost_while_the_store_is_away(flink: Flink, tmp_path: Path) -
             feed(job, expected, 0)
             store = open_store(url)
             await_exact(job, expected, store)
-            client.client_pause(20_000)  # answers no command, as one that hangs
-            feed(job, expected, 1000)
-            time.sleep(20)
-            await_exact(job, expected, store)
-            assert job.counters()["store_failures"] > 0
+            if is_gone:
+                client.shutdown(save=True)
+            else:
+                client.client_pause(MINUTE * 1000)  # answers no command, as one that hangs
+            came_back = time.monotonic() + MINUTE
+            for place in range(1, 13):
+                feed(job, expected, 1000 * place, 100)
+                time.sleep(max(0, came_back - time.monotonic()) / (13 - place))
+            assert job.counters()["store_failures"] >= 5
+            with revived(tmp_path, url) if is_gone else nullcontext():
+                await_exact(job, expected, store)
+                counters = job.counters()
+                assert (counters["events"], counters["kept"]) == (1500, 1500)
         finally:
-            mnr.stop(job.settings)
+            job.end()
+
+
+@contextmanager
+def revived(folder: Path, url: str) -> Iterator[None]:
+    server = start_redis(folder, int(urlsplit(url).port))
+    try:
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.mark.slow
+def test_job_that_can_take_no_savepoint_goes_on_and_is_stopped_by_force(
+    job: StreamingJob, capsys: pytest.CaptureFixture
+) -> None:
+    expected, store = Expected(), open_store(job.settings.online_store_url)
+    job.start()
+    feed(job, expected, 0)
+    await_exact(job, expected, store)
+    state = MNRState(job.settings.var)
+    savepoints, checkpoint = state.cluster.savepoints, state.cluster.newest_state()
+    savepoints.rmdir()
+    savepoints.touch()  # no folder: nothing can be written into it
+    with pytest.raises(ServicesError, match=f"no savepoint can be taken in {savepoints}: ") as caught:
+        mnr.stop(job.settings)
+    print(caught.value)
+    assert "\n" not in str(caught.value)
+    feed(job, expected, 1000)
+    await_exact(job, expected, store)
+    while state.cluster.newest_state() == checkpoint:
+        time.sleep(0.2)
+    Supervisor(state).stop_processes(["taskmanager"])
+    deadline = time.monotonic() + SECONDS
+    while state.job() is None or state.job().is_running:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    with pytest.raises(ServicesError, match="no savepoint can be taken in .*: the job is R"):
+        mnr.stop(job.settings)
+    savepoints.unlink()
+    assert mnr.stop(job.settings, force=True) == 0
+    newest = state.cluster.newest_state()
+    assert f"Stopped without a savepoint; `make mnr` goes on from {newest} of" in capsys.readouterr().out
+    job.config = WHOLE_QUEUE.model_copy(update={"alpha": 5.0})
+    job.start()
+    assert f"The job goes on from {newest} of" in capsys.readouterr().out
+    feed(job, expected, 2000)
+    await_exact(job, expected, store)
 
 
 @pytest.mark.slow
@@ -147,7 +220,7 @@ def test_idle_queue_is_forgotten_here_and_in_the_store(flink: Flink, tmp_path: P
         job.wait_for("expired", 1, SECONDS)
         assert len(store.read(list_name("search"), 99).item_ids) == 5
     finally:
-        mnr.stop(job.settings)
+        job.end()
 
 
 def test_kafka_without_its_connector_is_one_clear_line(flink: Flink) -> None:

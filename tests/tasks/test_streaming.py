@@ -1,11 +1,6 @@
 """The look at the streaming job, against a server that answers as Flink's REST API does."""
 
-import json
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,7 +9,10 @@ from pydantic import ValidationError
 from tasks.mnr_config import MNRDailyConfig
 from tasks.settings import Settings
 from tasks.streaming import FlinkAway, JobUnwell, check_streaming_job
+from tests.nearline.flink_server import flink
 from tests.tasks.small_worlds import world_settings
+
+TASKS = {"running": 3, "total": 3}
 
 
 def milliseconds_ago(seconds: float) -> int:
@@ -24,8 +22,8 @@ def milliseconds_ago(seconds: float) -> int:
 def answers(**changes: object) -> dict[str, object]:
     """What a healthy job's cluster says, as Flink 2.3 writes it."""
     now = milliseconds_ago(0)
-    job = {"jid": "j1", "name": "mnr", "state": "RUNNING", "start-time": now - 9000}
-    older = {"jid": "j0", "name": "mnr", "state": "CANCELED", "start-time": now}
+    job = {"jid": "j1", "name": "mnr", "state": "RUNNING", "start-time": now - 9000, "tasks": TASKS}
+    older = {"jid": "j0", "name": "mnr", "state": "CANCELED", "start-time": now, "tasks": TASKS}
     counters = [{"id": "job.mnr.events"}, {"id": "job.numRecordsIn"}, {"id": "job.mnr.late"}]
     return {
         "/jobs/overview": {"jobs": [older, job, {**job, "jid": "x", "name": "another"}]},
@@ -38,35 +36,12 @@ def answers(**changes: object) -> dict[str, object]:
             {"id": "0.currentInputWatermark", "value": str(milliseconds_ago(70))}
         ],
         "/jobs/j1/vertices/v1/subtasks/metrics": counters,
-        "/jobs/j1/vertices/v1/subtasks/metrics?get=job.mnr.events%2Cjob.mnr.late&agg=sum": [
+        "/jobs/j1/vertices/v1/subtasks/metrics?get=job.mnr.events,job.mnr.late&agg=sum": [
             {"id": "job.mnr.events", "sum": 120.0},
             {"id": "job.mnr.late", "sum": 3.0},
         ],
         "/jobs/j1/metrics?get=numRestarts": [{"id": "numRestarts", "value": "2"}],
     } | changes
-
-
-@contextmanager
-def flink(given: dict[str, object]) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = json.dumps(given.get(self.path, {"errors": ["no such path"]})).encode()
-            self.send_response(200 if self.path in given else 404)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def watching(var: Path, url: str | None, **changes: object) -> Settings:
@@ -89,7 +64,7 @@ def test_a_job_that_is_well_is_told_of(tmp_path):
 
 
 def test_a_job_of_another_name_is_told_of_with_its_counters(tmp_path):
-    job = {"jid": "j1", "name": "rankings", "state": "RUNNING", "start-time": 1}
+    job = {"jid": "j1", "name": "rankings", "state": "RUNNING", "start-time": 1, "tasks": TASKS}
     with flink(answers(**{"/jobs/overview": {"jobs": [job]}})) as url:
         report = check_streaming_job(watching(tmp_path, url, job_name="rankings"))
     assert report.counters == {"events": 120, "late": 3}
@@ -100,7 +75,11 @@ def test_a_job_of_another_name_is_told_of_with_its_counters(tmp_path):
     [
         ({"/jobs/overview": {"jobs": []}}, r"no job mnr runs on .* \(never submitted\): submit it"),
         (
-            {"/jobs/overview": {"jobs": [{"jid": "j", "name": "mnr", "state": "FAILED", "start-time": 1}]}},
+            {
+                "/jobs/overview": {
+                    "jobs": [{"jid": "j", "name": "mnr", "state": "FAILED", "start-time": 1, "tasks": TASKS}]
+                }
+            },
             r"no job mnr runs on .* \(FAILED\)",
         ),
         (
