@@ -188,7 +188,7 @@ def test_job_that_can_take_no_savepoint_goes_on_and_is_stopped_by_force(
     while state.job() is None or state.job().is_running:
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    with pytest.raises(ServicesError, match="no savepoint can be taken in .*: the job is R"):
+    with pytest.raises(ServicesError, match=r"no savepoint can be taken in .*: the job is R"):
         mnr.stop(job.settings)
     savepoints.unlink()
     assert mnr.stop(job.settings, force=True) == 0

@@ -331,5 +331,6 @@ def test_ports_that_are_damaged_are_one_clear_line(
     (var / "mnr/ports.json").write_text(text)
     assert mnr.main(["status"]) == 1
     assert capsys.readouterr().err == (
-        f"mnr status: {var}/mnr/ports.json is damaged: `make mnr-stop FORCE=1`, then `make mnr` writes it anew\n"
+        f"mnr status: {var}/mnr/ports.json is damaged: "
+        "`make mnr-stop FORCE=1`, then `make mnr` writes it anew\n"
     )
