@@ -83,8 +83,8 @@ def check_streaming_job() -> None:
 
 MNR's batch: the rankings of the window that ends on day D, scored as the streaming job scores them, become
 `mnr_candidates` of D and lists `mnr@<scenario>` of the online store. It waits until `daily_cycle` has
-ingested D. A write never replaces a newer one of the streaming job. Safe to rerun, for any day whose logs are
-there.
+ingested D. A write never replaces a newer one of the streaming job; lists older than the window leave the
+store. Safe to rerun, for any day whose logs are there.
 """,
 )
 def nearline_rankings():

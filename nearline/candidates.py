@@ -89,6 +89,11 @@ def unpack(event_time: int, release: str, item_ids: bytes, scores: bytes) -> Can
     return Candidates(np.frombuffer(item_ids, "<i8"), np.frombuffer(scores, "<f4"), release, time)
 
 
+def microseconds(time: datetime) -> int:
+    """Give a UTC time without a zone in microseconds since 1970."""
+    return int((np.datetime64(time, "us") - _EPOCH).astype(np.int64))
+
+
 def _rows(
     user_ids: np.ndarray, item_ids: np.ndarray, scores: np.ndarray, times: np.ndarray, revisions: np.ndarray
 ) -> Iterator[PackedRow]:

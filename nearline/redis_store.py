@@ -15,12 +15,13 @@ from datetime import datetime
 
 import numpy as np
 
-from nearline.candidates import Candidates, ClickedItems, pack_rows, unpack
+from nearline.candidates import Candidates, ClickedItems, microseconds, pack_rows, unpack
 from nearline.redis_connection import RedisConnection
 
 BATCH = 1000
 
 _HEADER = struct.Struct(">qHI")
+_TIME = struct.Struct(">q")
 _REVISION = struct.Struct(">q")
 _ITEM = struct.Struct(">Q")
 # Shifts int64 ids into uint64, so that Redis breaks ties of members byte by byte as numbers compare.
@@ -39,6 +40,12 @@ if #head == 14 then
   end
 end
 redis.call('SET', KEYS[1], ARGV[1])
+return 1
+"""
+_FORGET_BEFORE = """
+local head = redis.call('GETRANGE', KEYS[1], 0, 7)
+if #head < 8 or struct.unpack('>i8', head) >= struct.unpack('>i8', ARGV[1]) then return 0 end
+redis.call('DEL', KEYS[1])
 return 1
 """
 _NOTE_CLICKS = """
@@ -67,6 +74,7 @@ class RedisStore:
         self._available, self._key = self._connection.available, self._connection.key
         self._redis = self._connection.client
         self._keep_newest = self._redis.register_script(_KEEP_NEWEST)
+        self._forget_before = self._redis.register_script(_FORGET_BEFORE)
         self._note_clicks = self._redis.register_script(_NOTE_CLICKS)
 
     def write_many(
@@ -115,6 +123,16 @@ class RedisStore:
                     pipeline.execute()
             pipeline.srem(self._key("lists"), list_name)
             pipeline.execute()
+
+    def forget_before(self, list_name: str, time: datetime) -> int:
+        """Take away candidates user by user; walks over the keys of the database."""
+        argument, n_forgotten = [_TIME.pack(microseconds(time))], 0
+        with self._available(), self._redis.pipeline(transaction=False) as pipeline:
+            for key in self._redis.scan_iter(self._key("list", list_name, "*"), count=BATCH):
+                self._forget_before([key], argument, client=pipeline)
+                if len(pipeline) >= BATCH:
+                    n_forgotten += sum(pipeline.execute())
+            return n_forgotten + sum(pipeline.execute())
 
     def list_names(self) -> set[str]:
         """Name every list that the store holds."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nearline.candidates import Candidates, ClickedItems, StoreUnavailable, pack_rows, unpack
+from nearline.candidates import Candidates, ClickedItems, StoreUnavailable, microseconds, pack_rows, unpack
 
 LOCK_TIMEOUT_SECONDS = 60
 
@@ -44,6 +44,10 @@ where (excluded.event_time, excluded.revision) >= (candidates.event_time, candid
 _READ = """
 select event_time, release, item_ids, scores
 from candidates join list using (list_id) where list_name = ? and user_id = ?
+"""
+_FORGET_BEFORE = """
+delete from candidates
+where list_id = (select list_id from list where list_name = ?) and event_time < ?
 """
 _NEWEST_CLICK = """
 insert into clicked values (?, ?, ?)
@@ -120,6 +124,11 @@ class SqliteStore:
             of_list = "where list_id = (select list_id from list where list_name = ?)"
             connection.execute(f"delete from candidates {of_list}", (list_name,))
             connection.execute("delete from list where list_name = ?", (list_name,))
+
+    def forget_before(self, list_name: str, time: datetime) -> int:
+        """Take away the candidates of a list with an earlier event time; give the number of users."""
+        with self._transaction() as connection:
+            return connection.execute(_FORGET_BEFORE, (list_name, microseconds(time))).rowcount
 
     def list_names(self) -> set[str]:
         """Name every list that the store holds."""

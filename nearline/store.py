@@ -71,6 +71,9 @@ class OnlineStore(Protocol):
     def drop(self, list_name: str) -> None:
         """Forget a whole list."""
 
+    def forget_before(self, list_name: str, time: datetime) -> int:
+        """Take away the candidates of a list with an earlier event time; give the number of users."""
+
     def list_names(self) -> set[str]:
         """Name every list that the store holds."""
 

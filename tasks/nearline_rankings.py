@@ -6,7 +6,7 @@ event times, so a batch never replaces what the streaming job wrote later.
 """
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from lakehouse import tables
 from lakehouse.store import Lakehouse
 from models.mnr.replay import LogReport, candidates_at
 from models.ragged import flat_lists
-from nearline.mnr_lists import list_name
+from nearline.mnr_lists import PREFIX, list_name
 from nearline.store import open_store
 from tasks.days import ONE_DAY, ingested, start_of
 from tasks.rankings import is_stand_in, read_visits
@@ -39,10 +39,11 @@ class BatchReport:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Lists written to the online store; of the others it held newer ones."""
+    """Lists written to the online store, of the others it held newer ones; and those taken out of it."""
 
     n_lists: int
     n_written: int
+    n_forgotten: int
 
 
 def has_logs(day: date, settings: Settings) -> bool:
@@ -78,12 +79,17 @@ def load_mnr_candidates(day: date, settings: Settings) -> LoadReport:
     """
     Write the lists of ``mnr_candidates/ds=<day>`` to the online store, as ``mnr@<scenario>``.
 
+    Takes away lists that are older than the window or than ``mnr.idle_seconds``, whoever wrote them: those of
+    users who have gone. A newer list stays, as the store compares event times.
+
     Raises:
         MissingPartition: the day's candidates are not there.
         StoreUnavailable: the store does not answer.
     """
-    candidates = Lakehouse(settings.lakehouse_root).read(tables.MNR_CANDIDATES, day)
-    store, n_written = open_store(settings.online_store_url), 0
+    lakehouse = Lakehouse(settings.lakehouse_root)
+    candidates = lakehouse.read(tables.MNR_CANDIDATES, day)
+    oldest = _oldest(lakehouse, day, candidates, settings)
+    store, n_written, n_forgotten = open_store(settings.online_store_url), 0, 0
     try:
         for scenario in sorted(pc.unique(candidates["scenario"]).to_pylist()):
             of_scenario = candidates.filter(pc.equal(candidates["scenario"], scenario))
@@ -96,9 +102,23 @@ def load_mnr_candidates(day: date, settings: Settings) -> LoadReport:
                     release=f"batch {day}",
                     event_times=block["event_time"].to_numpy(),
                 )
+        for name in sorted(store.list_names()):
+            if name.startswith(PREFIX):
+                n_forgotten += store.forget_before(name, oldest)
     finally:
         store.close()
-    return LoadReport(candidates.num_rows, n_written)
+    return LoadReport(candidates.num_rows, n_written, n_forgotten)
+
+
+def _oldest(lakehouse: Lakehouse, day: date, candidates: pa.Table, settings: Settings) -> datetime:
+    """Give the earliest event time that a list of the window can have, UTC without a zone."""
+    timezone = ingested(lakehouse, day).meta["timezone"]
+    begins = start_of(day - (settings.window_days - 1) * ONE_DAY, timezone)
+    # A queue whose newest visit is exactly idle_seconds old is forgotten.
+    idle_since = start_of(day + ONE_DAY, timezone) - timedelta(seconds=settings.mnr.idle_seconds)
+    oldest = max(begins, idle_since + timedelta(microseconds=1))
+    # An event may come from up to an hour before its day.
+    return min(oldest, pc.min(candidates["event_time"]).as_py() or oldest)
 
 
 def _padded(lists: pa.Table) -> tuple[np.ndarray, np.ndarray]:

@@ -50,6 +50,21 @@ def test_unknown_user_and_unknown_list_have_no_candidates(store: OnlineStore) ->
     assert store.read("swing", 7) is None
 
 
+def test_lists_of_an_earlier_time_are_taken_away_and_others_stay(store: OnlineStore) -> None:
+    second = timedelta(seconds=1)
+    times = np.array([NOON, NOON + second], "datetime64[us]")
+    for name in ("merged", "merged.2"):
+        store.write_many(name, USERS, ITEMS, SCORES, release="r1", event_times=times)
+    assert store.forget_before("merged", NOON) == 0
+    assert store.forget_before("merged", NOON + timedelta(microseconds=1)) == 1
+    assert store.read("merged", 7) is None
+    assert store.read("merged", 8).item_ids.tolist() == [20]
+    assert store.read("merged.2", 7).item_ids.tolist() == [10, 11, 12]
+    assert store.forget_before("nobodys", NOON + second) == 0
+    assert store.list_names() == {"merged", "merged.2"}
+    assert write(store, time=NOON - second) == 1, "the user's list may be written again"
+
+
 def test_write_with_an_older_event_time_never_wins(store: OnlineStore) -> None:
     write(store)
     assert write(store, shift=100, time=NOON - timedelta(microseconds=1), release="r0") == 0

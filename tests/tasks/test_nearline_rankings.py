@@ -1,21 +1,25 @@
 """MNR's daily batch: rankings of a window -> candidates -> the online store; visits where none are logged."""
 
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, time, timedelta
 from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
 import pytest
 
+from benchmarks.mnr_load import RedisMissing, own_redis
 from lakehouse import tables
 from lakehouse.store import Lakehouse, MissingPartition
-from models.mnr import clean_ranking, insert, score
+from models.mnr import MNRConfig, clean_ranking, insert, score
 from nearline.mnr_lists import list_name
 from nearline.store import open_store
 from tasks.ingest import ingest_logs
 from tasks.nearline_rankings import has_logs, load_mnr_candidates, rebuild_mnr_candidates
 from tasks.rankings import is_stand_in, read_rankings, read_visits
 from tasks.settings import Settings
+from tests.conftest import skip_or_fail
 from tests.tasks.small_worlds import DAYS, world_settings
 
 DAY = DAYS[2]
@@ -85,6 +89,54 @@ def test_store_holds_a_list_per_scenario_and_keeps_what_is_newer(settings):
         assert store.read(name, user).item_ids.tolist() == [1]
     finally:
         store.close()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/idle/online.db"
+        return
+    try:
+        with own_redis(tmp_path) as (url, _):
+            yield url
+    except RedisMissing as missing:
+        skip_or_fail(str(missing))
+
+
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [({"window_days": 2}, DAYS[1]), ({"mnr": MNRConfig(idle_seconds=86_400)}, DAYS[2])],
+)
+def test_lists_of_users_who_have_gone_leave_the_store(settings, store_url, changes, first):
+    settings = settings.model_copy(update={"online_store_url": store_url, **changes})
+    for day in DAYS[:2]:
+        rebuild_mnr_candidates(day, settings)
+        load_mnr_candidates(day, settings)
+    lakehouse = Lakehouse(settings.lakehouse_root)
+    before = lakehouse.read_days(tables.MNR_CANDIDATES, DAYS[:2]).to_pylist()
+    rebuild_mnr_candidates(DAY, settings)
+    after = {
+        (row["scenario"], row["user_id"]): row["item_ids"]
+        for row in lakehouse.read(tables.MNR_CANDIDATES, DAY).to_pylist()
+    }
+    gone = sorted({(row["scenario"], row["user_id"]) for row in before} - set(after))
+    (scenario, streamed), *others = gone
+    begin = datetime.combine(first, time())
+    with closing(open_store(store_url)) as store:
+        ids, scores = np.array([[1]]), np.ones((1, 1), np.float32)
+        for name, when in (
+            (list_name(scenario), begin + timedelta(seconds=1)), ("merged", datetime(2000, 1, 1))
+        ):  # fmt: skip
+            store.write_many(name, np.array([streamed]), ids, scores, release="mnr", event_times=when)
+        held = [user for scenario, user in others if store.read(list_name(scenario), user)]
+        assert len(held) > 3
+        assert load_mnr_candidates(DAY, settings).n_forgotten == len(held)
+        assert all(store.read(list_name(scenario), user) is None for scenario, user in others)
+        assert store.read(list_name(scenario), streamed).item_ids.tolist() == [1], "the stream's is newer"
+        assert store.read("merged", streamed).item_ids.tolist() == [1], "no list of MNR"
+        for (scenario, user), items in after.items():
+            assert store.read(list_name(scenario), user).item_ids.tolist() == items
+        assert load_mnr_candidates(DAY, settings).n_forgotten == 0
 
 
 def test_visits_stand_in_where_a_day_has_no_rankings(settings):
