@@ -177,7 +177,6 @@ def test_job_that_can_take_no_savepoint_goes_on_and_is_stopped_by_force(
     savepoints.touch()  # no folder: nothing can be written into it
     with pytest.raises(ServicesError, match=f"no savepoint can be taken in {savepoints}: ") as caught:
         mnr.stop(job.settings)
-    print(caught.value)
     assert "\n" not in str(caught.value)
     feed(job, expected, 1000)
     await_exact(job, expected, store)
