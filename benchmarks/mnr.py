@@ -2,6 +2,7 @@
 How fast is the streaming MNR job, how soon is a list in the store, and how soon is a killed job exact again?
 
     python -m benchmarks.mnr [--parts pure,throughput,latency,recovery] [--modes thread,process] [--items 100]
+                             [--rate 500]
 
 Throughput is ranking events per second of CPU that the task manager and its Python workers use: read,
 queued, scored and written to Redis, checkpoints on. The pure functions alone are the limit. Latency is from
@@ -38,7 +39,7 @@ from nearline.store import open_store
 from services.state import stop_on_terminate
 
 PARTS = ("pure", "throughput", "latency", "recovery")
-LATENCY_RATE, LATENCY_SECONDS, WARM_SECONDS, FILE_SECONDS = 500, 25, 5, 0.1
+LATENCY_SECONDS, WARM_SECONDS, FILE_SECONDS = 25, 5, 0.1
 RECOVERY_USERS, RECOVERY_LIMIT_SECONDS = 100, 120
 
 
@@ -75,7 +76,8 @@ def _measure(arguments: argparse.Namespace) -> dict:
             ]
         if "latency" in arguments.parts:
             figures["latency"] = [
-                _latency(folder / f"l{mode}", url, client, flink, mode) for mode in arguments.modes
+                _latency(folder / f"l{mode}", url, client, flink, mode, arguments.rate)
+                for mode in arguments.modes
             ]
         if "recovery" in arguments.parts:
             figures["recovery"] = _recovery(folder / "recovery", url, flink, arguments.modes[0])
@@ -90,7 +92,14 @@ def _arguments() -> argparse.Namespace:
         "--items", type=lambda text: [int(each) for each in text.split(",")], default=[100, 500]
     )
     parser.add_argument("--events", type=int, default=60_000, help="events of a throughput run at 100 items")
+    parser.add_argument("--rate", type=_tens, default=500, help="events a second of a latency run")
     return parser.parse_args()
+
+
+def _tens(text: str) -> int:
+    if not text.isdecimal() or int(text) < 10 or int(text) % 10:
+        raise argparse.ArgumentTypeError(f"{text}: a multiple of 10, as a file of lines comes every 0.1 s")
+    return int(text)
 
 
 def _some_of(known: tuple[str, ...]):
@@ -170,7 +179,7 @@ def _wait_for_visits(job: StreamingJob, n: int, seconds: float) -> None:
         time.sleep(0.2)
 
 
-def _latency(var: Path, url: str, client, flink, mode: str) -> dict:
+def _latency(var: Path, url: str, client, flink, mode: str, rate: int) -> dict:
     """Send events at a rate; each has a user of its own, whose key Redis tells of."""
     print(f"latency, {mode} mode", file=sys.stderr, flush=True)
     prefix = var.name
@@ -190,8 +199,8 @@ def _latency(var: Path, url: str, client, flink, mode: str) -> dict:
     listener = threading.Thread(target=listen)
     listener.start()
     try:
-        per_file = round(LATENCY_RATE * FILE_SECONDS)
-        n = LATENCY_RATE * LATENCY_SECONDS
+        per_file = round(rate * FILE_SECONDS)
+        n = rate * LATENCY_SECONDS
         drawn = [json.loads(line) for line in events(0, n + 2000, 100, 2)]
         sent: dict[int, float] = {}
         for user in range(n, n + 2000):  # the first events compile
@@ -224,7 +233,7 @@ def _latency(var: Path, url: str, client, flink, mode: str) -> dict:
     return _told(
         {
             "mode": mode,
-            "events/s": LATENCY_RATE,
+            "events/s": rate,
             "events": len(sent),
             "p50 ms": round(1000 * float(np.percentile(delays, 50))),
             "p99 ms": round(1000 * float(np.percentile(delays, 99))),
