@@ -270,6 +270,14 @@ def test_savepoint_that_cannot_be_taken_is_one_clear_line(capsys: pytest.Capture
         )
 
 
+def test_job_is_stopped_after_its_savepoint(capsys: pytest.CaptureFixture, var: Path) -> None:
+    done = {"status": {"id": "COMPLETED"}, "operation": {"location": "file:/a/savepoint-1"}}
+    with cluster(var, job("RUNNING", 3) | NO_ROOM | {"/jobs/j1/savepoints/t1": done}) as state:
+        assert mnr.main(["stop"]) == 0
+        assert "Stopped at file:/a/savepoint-1\n" in capsys.readouterr().out
+        assert not state.is_up()
+
+
 def test_job_that_a_savepoint_has_stopped_needs_no_other(capsys: pytest.CaptureFixture, var: Path) -> None:
     with cluster(var, job("FINISHED", 0)) as state:
         assert mnr.main(["stop"]) == 0
