@@ -6,11 +6,46 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# Started first, so that no worker is left with one of them at the end.
+LONGEST = (
+    "tests/nearline/test_mnr_job.py",
+    "tests/test_run.py",
+    "tests/services/test_up.py",
+    "tests/faults/",
+    "tests/dags/test_compare_methods.py",
+    "tests/sql/test_spark.py",
+)
 
 
 def pytest_configure() -> None:
     """Keep every library from writing outside the test run or phoning home."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest files first."""
+    ranks = {item: [item.nodeid.startswith(path) for path in LONGEST] for item in items}
+    items.sort(key=ranks.get, reverse=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """
+    Keep the tests of a file on one worker, which makes its fixtures once.
+
+    So stay the files that share what takes long to start: the world of the faults, and Spark.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            if file.startswith("tests/faults/"):
+                return "faults"
+            return "spark" if "spark" in file else file
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
 
 
 def skip_or_fail(reason: str) -> None:

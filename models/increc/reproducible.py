@@ -25,16 +25,17 @@ def repeatable(seed: int, n_threads: int, device: torch.device) -> Iterator[None
 
     On the CPU kernels are deterministic; on cuda sums may differ in the last bits.
     """
-    before = torch.are_deterministic_algorithms_enabled()
+    # Like torch.use_deterministic_algorithms, without importing the compiler: seconds in each process.
+    before = torch.get_deterministic_debug_mode()
     fills_before = torch.utils.deterministic.fill_uninitialized_memory
     cuda = [device] if device.type == "cuda" else []
     sparse_checks = torch.sparse.check_sparse_tensor_invariants(enable=False)
     with cpu_threads(n_threads), torch.random.fork_rng(devices=cuda), sparse_checks:
         torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(device.type == "cpu")
+        torch.set_deterministic_debug_mode("error" if device.type == "cpu" else "default")
         torch.utils.deterministic.fill_uninitialized_memory = False
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before)
+            torch.set_deterministic_debug_mode(before)
             torch.utils.deterministic.fill_uninitialized_memory = fills_before

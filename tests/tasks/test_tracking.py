@@ -36,6 +36,7 @@ AUTH = """[mlflow]
 default_permission = READ
 database_uri = sqlite:///{folder}/auth.db
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+auth_cache_ttl_seconds = 60
 """
 
 
