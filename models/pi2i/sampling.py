@@ -20,6 +20,8 @@ from models.ragged import codes_of, flat_lists
 
 TRIES = 8
 """Draws per wanted negative before a side gives up."""
+CLICKS_AT_ONCE = 1 << 17
+"""Drawn and put into one chunk of the columns, whose offsets are int32."""
 
 
 SCHEMA = pa.schema(
@@ -75,18 +77,37 @@ def draw_samples(
         seed: of the draws, below 2**32.
         log_prices: log(1 + price) of items by id; those left out have none.
     """
-    offsets, values = flat_lists(clicks["history_item_ids"])
-    begins, triggers = user_triggers(offsets, values, config.n_triggers)
-    is_sample, width, codes, masks, cross, log_q, n_hard, n_easy = _draw(
-        codes_of(clicks["item_id"].to_numpy().astype(np.int64), index.item_ids),
-        (offsets, codes_of(values, index.item_ids)),
-        (begins, codes_of(triggers, index.trigger_ids), log_price_of(triggers, log_prices)),
-        index.lists,
-        log_price_of(index.item_ids, log_prices),
-        scratch(len(index.item_ids)),
-        tuple(config.negatives),
-        seed,
-    )
+    prices = log_price_of(index.item_ids, log_prices)
+    trigger_prices = np.append(log_price_of(index.trigger_ids, log_prices), np.float32(np.nan))
+    memory = (*scratch(len(index.item_ids)), np.full(len(index.item_ids), -1, np.int64))
+    _seed(seed)
+    parts, n_hard, n_easy = [], 0, 0
+    for first in range(0, max(len(clicks), 1), CLICKS_AT_ONCE):
+        part = clicks.slice(first, CLICKS_AT_ONCE)
+        offsets, values = flat_lists(part["history_item_ids"])
+        begins, triggers = user_triggers(offsets, values, config.n_triggers)
+        codes = codes_of(triggers, index.trigger_ids)
+        drawn = _draw(
+            first,
+            codes_of(part["item_id"].to_numpy().astype(np.int64), index.item_ids),
+            (offsets, codes_of(values, index.item_ids)),
+            (begins, codes, trigger_prices[codes]),
+            index.lists,
+            prices,
+            memory,
+            tuple(config.negatives),
+        )
+        parts.append(_as_table(part, begins, triggers, index, drawn))
+        n_hard, n_easy = n_hard + int(drawn[6].sum()), n_easy + int(drawn[7].sum())
+    samples = pa.concat_tables(parts)
+    return samples, SamplingReport(len(clicks), len(samples), n_hard, n_easy)
+
+
+def _as_table(
+    clicks: pa.Table, begins: np.ndarray, triggers: np.ndarray, index: TriggerIndex, drawn: tuple
+) -> pa.Table:
+    """Give what ``_draw`` drew for clicks as rows of ``SCHEMA``."""
+    is_sample, width, codes, masks, cross, log_q, n_hard, _ = drawn
     rows = np.flatnonzero(is_sample)
     lists = pa.ListArray.from_arrays(pa.array(begins.astype(np.int32)), pa.array(triggers))
     ends = np.concatenate([[0], np.cumsum(width[rows])])
@@ -96,21 +117,18 @@ def draw_samples(
             pa.array((ends * per_item).astype(np.int32)), pa.array(values.ravel())
         )
 
-    samples = pa.table(
-        [
-            clicks["user_id"].take(rows),
-            clicks["event_time"].take(rows),
-            lists.take(pa.array(rows)),
-            cut(index.item_ids[codes]),
-            pa.array(n_hard[rows]),
-            cut(masks, 2),
-            cut(cross, N_CROSS),
-            cut(index.statistics[codes], N_STATISTICS),
-            cut(log_q),
-        ],
-        SCHEMA,
-    )
-    return samples, SamplingReport(len(clicks), len(rows), int(n_hard.sum()), int(n_easy.sum()))
+    columns = [
+        clicks["user_id"].take(rows),
+        clicks["event_time"].take(rows),
+        lists.take(pa.array(rows)),
+        cut(index.item_ids[codes]),
+        pa.array(n_hard[rows]),
+        cut(masks, 2),
+        cut(cross, N_CROSS),
+        cut(index.statistics[codes], N_STATISTICS),
+        cut(log_q),
+    ]
+    return pa.table(columns, SCHEMA)
 
 
 def log_price_of(item_ids: np.ndarray, log_prices: dict[int, float] | None) -> np.ndarray:
@@ -123,11 +141,22 @@ def log_price_of(item_ids: np.ndarray, log_prices: dict[int, float] | None) -> n
 
 
 @njit(cache=True, nogil=True)
-def _draw(positives, histories, triggers, lists, prices, memory, counts, seed):
-    """Draw every click's candidates; give them one after the other, and how many each click has."""
+def _seed(seed):
+    """Begin the draws of this thread."""
+    np.random.seed(seed)
+
+
+@njit(cache=True, nogil=True)
+def _draw(first, positives, histories, triggers, lists, prices, memory, counts):
+    """
+    Draw every click's candidates; give them one after the other, and how many each click has.
+
+    ``first`` is the number of the first click; the draws go on where those of the clicks before ended.
+    """
     offsets, history_codes = histories
     begins, trigger_codes, trigger_prices = triggers
     reached_row, place_of, masks, sums, chance = memory[0], memory[2], memory[4], memory[5], memory[6]
+    drawn_row = memory[7]
     n = len(positives)
     most = n * (1 + counts[0] + counts[1])
     is_sample = np.zeros(n, np.bool_)
@@ -136,26 +165,25 @@ def _draw(positives, histories, triggers, lists, prices, memory, counts, seed):
     out_masks = np.empty((most, 2), np.uint64)
     cross = np.empty((most, N_CROSS), np.float32)
     log_q = np.empty(most, np.float32)
-    drawn_row = np.full(len(prices), -1, np.int64)
-    np.random.seed(seed)
     filled = 0
     for row in range(n):
+        mark = first + row
         positive = positives[row]
         if positive < 0:
             continue
         own = trigger_codes[begins[row] : begins[row + 1]]
         history = history_codes[offsets[row] : offsets[row + 1]]
-        reach(row, own, history, lists, prices, trigger_prices[begins[row] : begins[row + 1]], memory)
-        if reached_row[positive] != row:
+        reach(mark, own, history, lists, prices, trigger_prices[begins[row] : begins[row + 1]], memory[:7])
+        if reached_row[positive] != mark:
             continue
         is_sample[row] = True
         start = filled
         codes[filled] = positive
-        drawn_row[positive] = row
+        drawn_row[positive] = mark
         hard, easy = _sides(own, masks[place_of[positive]])
-        filled = _draw_side(row, hard, counts[0], lists, reached_row, drawn_row, codes, filled + 1)
+        filled = _draw_side(mark, hard, counts[0], lists, reached_row, drawn_row, codes, filled + 1)
         n_hard[row] = filled - start - 1
-        filled = _draw_side(row, easy, counts[1], lists, reached_row, drawn_row, codes, filled)
+        filled = _draw_side(mark, easy, counts[1], lists, reached_row, drawn_row, codes, filled)
         width[row] = filled - start
         n_easy[row] = width[row] - 1 - n_hard[row]
         for at in range(start, filled):

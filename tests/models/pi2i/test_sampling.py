@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from models.pi2i import sampling
 from models.pi2i.candidates import DECAY, N_CROSS, gather, scratch
 from models.pi2i.config import PI2IConfig
 from models.pi2i.sampling import SCHEMA, draw_samples, log_price_of
@@ -193,6 +194,17 @@ def test_the_same_seed_draws_the_same_and_another_one_others(table, many_clicks)
     first, _ = draw_samples(many_clicks, index, config, seed=5)
     assert draw_samples(many_clicks, index, config, seed=5)[0].equals(first)
     assert not draw_samples(many_clicks, index, config, seed=6)[0].equals(first)
+
+
+def test_clicks_in_several_chunks_draw_the_same(table, many_clicks, monkeypatch):
+    index, config = trigger_index(table), PI2IConfig()
+    prices = {item: math.log(1 + item % 7) for item in range(100, 130)}
+    whole, report = draw_samples(many_clicks, index, config, seed=5, log_prices=prices)
+    monkeypatch.setattr(sampling, "CLICKS_AT_ONCE", 7)
+    parts, of_parts = draw_samples(many_clicks, index, config, seed=5, log_prices=prices)
+    assert parts["item_ids"].num_chunks == -(-len(many_clicks) // 7) > 2
+    assert parts.equals(whole)
+    assert of_parts == report
 
 
 def test_draws_follow_the_chance_that_is_corrected_for():
