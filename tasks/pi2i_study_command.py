@@ -3,7 +3,9 @@
 import argparse
 import sys
 from datetime import date
+from pathlib import Path
 
+from tasks.compare_kept import digest
 from tasks.pi2i_results import PI2IStudy
 from tasks.pi2i_study import TRUNCATIONS, VARIANTS, BadStudy, Plan, pi2i_study
 from tasks.settings import BASE, Settings, load_settings
@@ -62,14 +64,22 @@ def _numbers(name: str, text: str | None) -> tuple[int, ...]:
         raise BadStudy(f"{name}={text} is no list of whole numbers; write {name}=1,2,3") from error
 
 
+def study_folder(plan: Plan, settings: Settings) -> Path:
+    """Give the folder of a study's files: another for other days, seeds, variants, towers, T or settings."""
+    towers = {name: settings.methods[name].model_dump() for name in sorted(plan.towers)}
+    key = digest([sorted(plan.variants), sorted(plan.truncations), towers, settings.pi2i.model_dump()])
+    days = dict.fromkeys((str(plan.first), str(plan.last)))
+    seeds = "_".join(map(str, plan.seeds))
+    return settings.var / "pi2i_study" / f"{'_'.join(days)}-seeds{seeds}-{key[:8]}"
+
+
 def _keep(study: PI2IStudy, plan: Plan, settings: Settings) -> str:
     """Write tables and figures below the state folder, log them to MLflow, and tell where they are."""
     # matplotlib and mlflow are slow to import: what was asked wrongly is told before
     from tasks.pi2i_figure import study_figure
     from tasks.tracking import log_pi2i_study
 
-    seeds = "_".join(map(str, plan.seeds))
-    folder = settings.var / "pi2i_study" / f"{study.days.replace(' .. ', '_')}-seeds{seeds}"
+    folder = study_folder(plan, settings)
     folder.mkdir(parents=True, exist_ok=True)
     figure = study_figure(study)
     (folder / "study.md").write_text(study.markdown() + "\n")

@@ -1,6 +1,7 @@
 """The study of PI2I: figures as in the evaluation, files that say the same, mistakes in one line."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tasks.evaluate import evaluate
 from tasks.pi2i_figure import study_figure
 from tasks.pi2i_results import PI2IStudy, Row, UserFirings
 from tasks.pi2i_study import FULL, SWING, Plan, pi2i_study, variant_config
+from tasks.pi2i_study_command import study_folder
 from tasks.settings import Settings
 from tasks.tracking import log_pi2i_study
 from tasks.train import train
@@ -134,7 +136,7 @@ def test_the_command_keeps_the_same_figures_logs_them_once_and_writes_no_table(
     out = capsys.readouterr().out
     assert "hard_only, seed 0: " in out
     assert study.markdown() in out
-    folder = settings.var / "pi2i_study" / f"{DAY}-seeds0"
+    folder = study_folder(PLAN, settings)
     kept = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert set(kept) == {"study.md", "study.csv", "study.png"}
     assert kept["study.csv"].decode() == study.csv()
@@ -144,6 +146,23 @@ def test_the_command_keeps_the_same_figures_logs_them_once_and_writes_no_table(
     again = log_pi2i_study(study, study_figure(study), settings)
     assert not again.is_new
     assert again.address in out
+
+
+def test_studies_that_differ_in_anything_keep_files_of_their_own(settings: Settings) -> None:
+    folder = study_folder(PLAN, settings)
+    assert folder.parent == settings.var / "pi2i_study"
+    assert folder.name.startswith(f"{DAY}-seeds0-")
+    others = [
+        {"first": DAYS[-2]},
+        {"seeds": (0, 1)},
+        {"variants": ("no_trigger",)},
+        {"truncations": (40,)},
+        {"towers": ()},
+    ]
+    plans = [PLAN, *(replace(PLAN, **changes) for changes in others)]
+    wider = settings.model_copy(update={"pi2i": settings.pi2i.model_copy(update={"dim": 16})})
+    assert len({*(study_folder(plan, settings) for plan in plans), study_folder(PLAN, wider)}) == 7
+    assert study_folder(replace(PLAN, variants=PLAN.variants[::-1]), settings) == folder
 
 
 @pytest.mark.parametrize(
