@@ -4,7 +4,8 @@ What does ``make nearline`` run? A click worker in the foreground, until it is t
     python -m services.click_worker [--name NAME]       answer clicks
     python -m services.click_worker --healthy [--name]  exit 0 where that worker told of itself lately
 
-With clicks in Redis any number of workers may run. The exit code is 0 when it was told to stop, else 1.
+With clicks in Redis any number of workers may run. The exit code is 0 when it was told to stop, 130 when that
+was before it began, else 1.
 """
 
 import argparse
@@ -17,12 +18,11 @@ import sys
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nearline.candidates import LIST_NAME as NAME
-from nearline.click_metrics import ClickMetrics, read_statuses
-from nearline.click_source import open_click_source
-from nearline.store import open_store
-from tasks.settings import Settings, load_settings
+# The rest is imported where it is used: seconds, in which Ctrl-C would be a traceback.
+if TYPE_CHECKING:
+    from tasks.settings import Settings
 
 SILENT_SECONDS = 30.0
 
@@ -35,8 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
+        from nearline.candidates import LIST_NAME
+        from tasks.settings import load_settings
+
         name = options.name or re.sub(r"[^A-Za-z0-9@._-]", "-", f"{socket.gethostname()}-{os.getpid()}")
-        if not NAME.fullmatch(name):
+        if not LIST_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name a worker: letters, digits, '@', '.', '_' and '-' only")
         settings = load_settings()
         if options.healthy:
@@ -45,10 +48,13 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, LookupError, OSError) as error:
         print(f"nearline: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("nearline: interrupted before it began; no click was taken", file=sys.stderr)
+        return 130
     return 0
 
 
-def run_worker(settings: Settings, name: str) -> None:
+def run_worker(settings: "Settings", name: str) -> None:
     """
     Answer clicks until a signal says stop.
 
@@ -59,8 +65,11 @@ def run_worker(settings: Settings, name: str) -> None:
     """
     import torch
 
+    from nearline.click_metrics import ClickMetrics
+    from nearline.click_source import open_click_source
     from nearline.click_worker import ClickWorker
     from nearline.served_scorer import ServedScorer
+    from nearline.store import open_store
 
     config = settings.nearline
     torch.set_num_threads(1)  # Scoring brings its own threads.
@@ -87,8 +96,10 @@ def run_worker(settings: Settings, name: str) -> None:
             raise
 
 
-def is_healthy(settings: Settings, name: str) -> bool:
+def is_healthy(settings: "Settings", name: str) -> bool:
     """Tell whether the worker of that name is at work and told so lately."""
+    from nearline.click_metrics import read_statuses
+
     return any(
         status.worker == name
         and status.state == "running"
@@ -97,7 +108,7 @@ def is_healthy(settings: Settings, name: str) -> bool:
     )
 
 
-def metrics_folder(settings: Settings) -> Path:
+def metrics_folder(settings: "Settings") -> Path:
     """Give the folder of the workers' metrics."""
     return settings.var / "nearline" / "workers"
 

@@ -10,12 +10,6 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import date
 
-from lakehouse import tables
-from lakehouse.store import Lakehouse
-from nearline.click_source import open_click_source
-from nearline.replay_clicks import clicks_of, replay
-from tasks.settings import load_settings
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; give the exit code."""
@@ -25,23 +19,37 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--clicks", help="send the first so many of the day")
     options = parser.parse_args(arguments)
     try:
-        rate = _number("RATE", options.rate, least=0)
-        n_clicks = None if options.clicks is None else _number("CLICKS", options.clicks, least=1)
-        settings = load_settings()
-        lakehouse = Lakehouse(settings.lakehouse_root)
-        days = lakehouse.days(tables.CLICK)
-        if not days:
-            raise LookupError(f"no day below {settings.lakehouse_root} has clicks: `make run` brings some in")
-        day = _day(options.day) if options.day else max(days)
-        columns = ["user_id", "item_id", "event_time"]
-        clicks = clicks_of(lakehouse.read(tables.CLICK, day, columns=columns))[:n_clicks]
-        with closing(open_click_source(settings.clicks_url, worker="replay")) as source:
-            seconds = replay(clicks, source, per_second=rate or None, on_sent=_progress(len(clicks)))
+        _replay(options)
     except (ValueError, LookupError, OSError) as error:
         print(f"replay-clicks: {error}", file=sys.stderr)
         return 1
-    print(f"sent {len(clicks)} clicks of {day} in {seconds:.1f} s")
+    except KeyboardInterrupt:
+        print("replay-clicks: interrupted; what was sent stays sent", file=sys.stderr)
+        return 130
     return 0
+
+
+def _replay(options: argparse.Namespace) -> None:
+    # Imported here: seconds, in which Ctrl-C would be a traceback.
+    from lakehouse import tables
+    from lakehouse.store import Lakehouse
+    from nearline.click_source import open_click_source
+    from nearline.replay_clicks import clicks_of, replay
+    from tasks.settings import load_settings
+
+    rate = _number("RATE", options.rate, least=0)
+    n_clicks = None if options.clicks is None else _number("CLICKS", options.clicks, least=1)
+    settings = load_settings()
+    lakehouse = Lakehouse(settings.lakehouse_root)
+    days = lakehouse.days(tables.CLICK)
+    if not days:
+        raise LookupError(f"no day below {settings.lakehouse_root} has clicks: `make run` brings some in")
+    day = _day(options.day) if options.day else max(days)
+    columns = ["user_id", "item_id", "event_time"]
+    clicks = clicks_of(lakehouse.read(tables.CLICK, day, columns=columns))[:n_clicks]
+    with closing(open_click_source(settings.clicks_url, worker="replay")) as source:
+        seconds = replay(clicks, source, per_second=rate or None, on_sent=_progress(len(clicks)))
+    print(f"sent {len(clicks)} clicks of {day} in {seconds:.1f} s")
 
 
 def _number(name: str, text: str, *, least: int) -> int:

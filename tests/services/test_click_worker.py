@@ -1,9 +1,12 @@
 """`make nearline`, the replay and the line of `make status`: clear lines, proper exit codes."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import date
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from services.click_worker import is_healthy, metrics_folder
 from services.clicks import tell_click_workers
 from services.findings import Findings
 from tasks.settings import Settings, load_settings
+from tests.conftest import REPOSITORY
 from tests.nearline.small_served import publish
 
 
@@ -102,6 +106,41 @@ def test_replay_sends_a_day_s_clicks_in_order(settings: Settings, capsys: pytest
     ):
         assert replay_clicks.main(arguments) == 1
         assert message in told(capsys)
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("click_worker", "nearline: interrupted before it began; no click was taken\n"),
+        ("replay_clicks", "replay-clicks: interrupted; what was sent stays sent\n"),
+    ],
+)
+def test_interrupted_at_its_start_it_ends_with_one_line(tmp_path: Path, command: str, line: str) -> None:
+    held = tmp_path / "settings.toml"
+    os.mkfifo(held)
+    # What a command imports before it can be interrupted is told by what its module alone brings in.
+    script = (
+        f"import sys; from services import {command}; "
+        "assert not {'numpy', 'pyarrow', 'pydantic', 'torch', 'redis'} & {*sys.modules}; "
+        f"sys.exit({command}.main([]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=REPOSITORY,
+        env=os.environ | {"TRIBUTARY_SETTINGS": str(held), "TRIBUTARY_VAR": str(tmp_path / "var")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    reading = None
+    while reading is None and process.poll() is None:
+        with suppress(OSError):  # Until the command reads its settings.
+            reading = os.open(held, os.O_WRONLY | os.O_NONBLOCK)
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    if reading is not None:
+        os.close(reading)
+    assert (process.returncode, told) == (130, line)
 
 
 def test_status_tells_of_workers_and_what_to_mend(settings: Settings) -> None:
