@@ -2,16 +2,17 @@
 How are clicks taken from a file of JSON lines that grows? One click a line, from the first unfinished one.
 
     <file>             one JSON object a line; lines are only added, and a line counts once it has its end
-    <file>.offset      where the first unfinished line starts, and how often it was taken
+    <file>.offset      where the first unfinished line starts, how often it was taken, and which file it was
     <file>.aside       what was put aside, one JSON object a line, with the reason
     <file>.lock        held by the one worker
 
 Whoever kills the worker loses nothing: the lines from the offset on are taken again. A line that was taken
 before is then taken alone, so that one that kills the worker takes no others along. A file that became
-shorter, or was replaced by another, is read from its start.
+shorter, or begins otherwise than before, is another one and read from its start.
 """
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -25,6 +26,8 @@ from nearline.clicks import LONGEST_EVENT, Click, Delivery
 
 POLL_SECONDS = 0.01
 MOST_COUNTED = 1 << 24
+# A file is known again by its inode and what of its first bytes was finished.
+HEAD_BYTES = 1 << 10
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +47,10 @@ class ClickFile:
         )
         self._lock: BinaryIO | None = None
         self._offset, self._n_taken, self._inode = 0, 0, 0
+        self._head, self._begins_with = "", b""
         self._ends: dict[int, int] = {}
         self._finished: set[int] = set()
+        self._aside: set[int] = set()
 
     def send(self, clicks: Iterable[Click]) -> None:
         """Add lines in one write."""
@@ -75,7 +80,8 @@ class ClickFile:
             raise StoreUnavailable(
                 f"the click file {self._path} cannot be used ({error}): check it"
             ) from error
-        self._ends, self._finished = {start: end for start, end, _ in lines}, set()
+        self._ends = {start: end for start, end, _ in lines}
+        self._finished, self._aside = set(), set()
         now = time.time()
         return [Delivery(str(start), line, self._n_taken, now) for start, _, line in lines]
 
@@ -94,14 +100,27 @@ class ClickFile:
                 f"{self._offset_path} cannot be written ({error}): make room or mend its rights"
             ) from error
 
+    def give_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Count the last taking of the lines that are not finished as none."""
+        if not self._n_taken:
+            return
+        try:
+            self._save(self._offset, self._n_taken - 1)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"{self._offset_path} cannot be written ({error}): make room or mend its rights"
+            ) from error
+
     def put_aside(self, delivery: Delivery, reason: str) -> None:
-        """Add the line and the reason to the other file."""
+        """Add the line and the reason to the other file; once, where finishing it has to be tried again."""
         told = {"event": delivery.fields, "reason": reason, "n_deliveries": delivery.n_deliveries}
         try:
-            with self._aside_path.open("a") as file:
-                file.write(json.dumps(told) + "\n")
+            if int(delivery.event_id) not in self._aside:
+                with self._aside_path.open("a") as file:
+                    file.write(json.dumps(told) + "\n")
         except OSError as error:
             raise StoreUnavailable(f"{self._aside_path} cannot be written ({error}): mend it") from error
+        self._aside.add(int(delivery.event_id))
         self.finish([delivery])
 
     def backlog(self) -> int:
@@ -142,6 +161,7 @@ class ClickFile:
             self._offset, self._n_taken, self._inode = (
                 int(kept[name]) for name in ("offset", "taken", "inode")
             )
+            self._head = str(kept["head"])
         except FileNotFoundError:
             return
         except (ValueError, KeyError, TypeError) as error:
@@ -155,7 +175,9 @@ class ClickFile:
             return []
         with file:
             found = os.fstat(file.fileno())
-            if self._offset and (found.st_ino != self._inode or found.st_size < self._offset):
+            self._begins_with = file.read(HEAD_BYTES)
+            is_same = found.st_ino == self._inode and self._head_of(self._offset) == self._head
+            if self._offset and (found.st_size < self._offset or not is_same):
                 log.warning("%s is another file than before, or shorter: taken from its start", self._path)
                 self._offset = self._n_taken = 0
             self._inode = found.st_ino
@@ -174,6 +196,12 @@ class ClickFile:
         Where it cannot be written nothing was taken or finished: the next try counts as the first.
         """
         temporary = self._offset_path.with_name(f".{self._offset_path.name}.tmp")
-        temporary.write_text(json.dumps({"offset": offset, "taken": n_taken, "inode": self._inode}))
+        head = self._head_of(offset)
+        kept = {"offset": offset, "taken": n_taken, "inode": self._inode, "head": head}
+        temporary.write_text(json.dumps(kept))
         os.replace(temporary, self._offset_path)
-        self._offset, self._n_taken = offset, n_taken
+        self._offset, self._n_taken, self._head = offset, n_taken, head
+
+    def _head_of(self, offset: int) -> str:
+        """Digest the file's first bytes, of those before the offset."""
+        return hashlib.sha256(self._begins_with[:offset]).hexdigest()

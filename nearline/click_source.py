@@ -37,6 +37,9 @@ class ClickSource(Protocol):
     def finish(self, deliveries: Iterable[Delivery]) -> None:
         """Never give these events again."""
 
+    def give_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Let those of the events that are not finished come again as if they had not been taken now."""
+
     def put_aside(self, delivery: Delivery, reason: str) -> None:
         """Keep an event apart for a person, and finish it."""
 

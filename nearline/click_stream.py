@@ -63,6 +63,22 @@ class ClickStream:
             self._finish(transaction, ids)
             transaction.execute()
 
+    def give_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Take one off the deliveries of the events that are still this worker's."""
+        deliveries = list(deliveries)
+        with self._available(), self._redis.pipeline(transaction=False) as pipeline:
+            for each in deliveries:
+                event = each.event_id
+                pipeline.xpending_range(self._stream, GROUP, event, event, 1, consumername=self._worker)
+            own = [each for each, held in zip(deliveries, pipeline.execute(), strict=True) if held]
+            for each in own:
+                pipeline.xclaim(
+                    *(self._stream, GROUP, self._worker, 0, [each.event_id]),
+                    retrycount=each.n_deliveries - 1,
+                    justid=True,
+                )
+            pipeline.execute()
+
     def put_aside(self, delivery: Delivery, reason: str) -> None:
         """Move the event to the other stream."""
         fields = delivery.fields if not isinstance(delivery.fields, str) else {"event": delivery.fields}

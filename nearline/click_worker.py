@@ -11,6 +11,7 @@ newest one.
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event
 from typing import TypeVar
 
@@ -67,13 +68,23 @@ class ClickWorker:
         while not self._stop.is_set():
             self._scorers.current()
             deliveries = self._insist(lambda: self._source.take(self._config.batch_size, TAKE_SECONDS))
-            for user_id, taken in self._by_user(deliveries).items():
-                if self._stop.is_set():
-                    break
-                self._answer(user_id, taken)
-                self._tell()
+            try:
+                self._answer_all(deliveries)
+            except GaveUp:
+                # Not the clicks' fault: an outage must not use up what they may be taken.
+                with suppress(StoreUnavailable):
+                    self._source.give_back(deliveries)
+                raise
             self._tell()
         self._metrics.write("stopped")
+
+    def _answer_all(self, deliveries: list[Delivery]) -> None:
+        """Answer a batch, user by user, until told to stop."""
+        for user_id, taken in self._by_user(deliveries).items():
+            if self._stop.is_set():
+                break
+            self._answer(user_id, taken)
+            self._tell()
 
     def _by_user(self, deliveries: list[Delivery]) -> dict[int, list[tuple[Delivery, Click]]]:
         """Read the clicks, a user's together; what is none or was taken too often is put aside."""

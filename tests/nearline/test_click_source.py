@@ -125,6 +125,37 @@ def test_what_is_put_aside_is_kept_with_the_reason_and_does_not_come_again(
         assert (told["reason"], told["field:user_id"], told["event_id"]) == ("no good", "7", first.event_id)
 
 
+def test_what_is_given_back_comes_again_without_a_delivery_more(open_source: Open) -> None:
+    open_source("a").send(CLICKS[:3])
+    for worker in ("b", "c", "d"):
+        source = open_source(worker)
+        taken = source.take(4, 0.1)
+        assert {delivery.n_deliveries for delivery in taken} == {1}
+        source.give_back(taken)
+        die(source)
+    source = open_source("e")
+    seen = []
+    while batch := source.take(4, 0.1):
+        assert {delivery.n_deliveries for delivery in batch} == {1}
+        seen += items_of(batch)
+        source.finish(batch)
+        source.give_back(batch)  # what is finished stays so
+    assert seen == [0, 1, 2]
+    assert source.backlog() == 0
+
+
+def test_what_another_worker_has_claimed_cannot_be_given_back(redis_url: str) -> None:
+    slow, other = (open_click_source(redis_url, worker=name, claim_after_seconds=0.1) for name in "ab")
+    with closing(slow), closing(other):
+        slow.send(CLICKS[:1])
+        taken = slow.take(1, 0.1)
+        time.sleep(0.15)
+        assert [delivery.n_deliveries for delivery in other.take(1, 0.1)] == [2]
+        slow.give_back(taken)
+        time.sleep(0.15)
+        assert [delivery.n_deliveries for delivery in other.take(1, 0.1)] == [3]
+
+
 def test_replay_keeps_its_rate_and_sends_all_in_order(source: ClickSource) -> None:
     told: list[int] = []
     seconds = replay(CLICKS, source, per_second=20, on_sent=told.append)
@@ -194,6 +225,24 @@ def test_line_counts_once_it_has_its_end_and_no_line_is_too_long(tmp_path: Path)
         assert [len(delivery.fields) for delivery in deliveries[1:]] == [65_536, 0]
 
 
+def test_file_that_was_written_anew_in_place_is_taken_from_its_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "clicks.jsonl"
+    for click in CLICKS:  # what is added to a file does not make it another one
+        with closing(open_click_source(path.as_uri(), worker="a")) as source:
+            source.send([click])
+            taken = source.take(10, 0)
+            assert items_of(taken) == [click.item_id]
+            source.finish(taken)
+    inode = path.stat().st_ino
+    path.write_text("".join(json.dumps(Click(8, item, START).fields()) + "\n" for item in range(100)))
+    assert path.stat().st_ino == inode
+    with closing(open_click_source(path.as_uri(), worker="a")) as source:
+        assert items_of(source.take(200, 0)) == list(range(100))
+    assert caplog.text.count("another file than before, or shorter") == 1
+
+
 @pytest.mark.parametrize("is_replaced", [True, False])
 def test_file_that_was_replaced_or_cut_is_taken_from_its_start(
     tmp_path: Path, is_replaced: bool, caplog: pytest.LogCaptureFixture
@@ -247,6 +296,29 @@ def test_full_disk_counts_no_delivery_and_finishes_nothing_twice(
         rest = source.take(9, 0)
         assert items_of(rest) == [2, 3, 4, 5]
         assert {delivery.n_deliveries for delivery in rest} == {1}
+
+
+def test_line_whose_end_cannot_be_saved_is_put_aside_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "clicks.jsonl"
+
+    def fail(*_: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with closing(open_click_source(path.as_uri(), worker="a")) as source:
+        source.send(CLICKS[:2])
+        first, second = source.take(2, 0)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", fail)
+            for _ in range(3):
+                with pytest.raises(StoreUnavailable, match="make room"):
+                    source.put_aside(first, "no good")
+        source.put_aside(first, "no good")
+        source.put_aside(second, "no good either")
+        assert source.take(2, 0) == []
+    told = [json.loads(line) for line in (tmp_path / "clicks.jsonl.aside").read_text().splitlines()]
+    assert [each["reason"] for each in told] == ["no good", "no good either"]
 
 
 @pytest.mark.parametrize(

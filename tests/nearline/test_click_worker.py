@@ -258,6 +258,26 @@ def test_store_that_stays_away_ends_the_worker_and_keeps_the_clicks(
     world.assert_lists(clicks)
 
 
+def test_outages_of_the_store_put_no_click_aside(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(open_store(world.store_url)) as probe:
+        kind = type(probe)
+
+    def refuse(self, *given, **named):
+        raise StoreUnavailable("the online store is away")
+
+    clicks = some_clicks(20)
+    world.source.send(clicks)
+    hasty = CONFIG.model_copy(update={"patience_seconds": 0.1, "max_deliveries": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "write_many", refuse)
+        for _ in range(3):
+            with pytest.raises(GaveUp):
+                world.work(config=hasty)
+    counts = world.work(config=hasty)
+    world.assert_lists(clicks)
+    assert (counts["put_aside"], counts["clicks"]) == (0, 20)
+
+
 def test_several_workers_on_a_stream_leave_the_newest_list_of_every_user(
     tmp_path: Path, redis_url: str
 ) -> None:
