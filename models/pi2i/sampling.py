@@ -156,7 +156,7 @@ def _draw(first, positives, histories, triggers, lists, prices, memory, counts):
     offsets, history_codes = histories
     begins, trigger_codes, trigger_prices = triggers
     reached_row, place_of, masks, sums, chance = memory[0], memory[2], memory[4], memory[5], memory[6]
-    drawn_row = memory[7]
+    drawn_row = memory[8]
     n = len(positives)
     most = n * (1 + counts[0] + counts[1])
     is_sample = np.zeros(n, np.bool_)
@@ -173,7 +173,7 @@ def _draw(first, positives, histories, triggers, lists, prices, memory, counts):
             continue
         own = trigger_codes[begins[row] : begins[row + 1]]
         history = history_codes[offsets[row] : offsets[row + 1]]
-        reach(mark, own, history, lists, prices, trigger_prices[begins[row] : begins[row + 1]], memory[:7])
+        reach(mark, own, history, lists, prices, trigger_prices[begins[row] : begins[row + 1]], memory[:8])
         if reached_row[positive] != mark:
             continue
         is_sample[row] = True
