@@ -9,7 +9,7 @@ VAR ?= var
 # What a person gives reaches the recipes as variables of the environment, letter by letter: neither make nor
 # a shell reads into it.
 GIVEN := SOURCE DATA FROM TO VAR K REPROCESS VERSION REASON FORCE DAY T KUAIRAND SHAPES METHODS BACKBONES SEEDS \
-	LAST EVALUATED ITEMS VARIANTS TOWERS NAME RATE CLICKS CANDIDATES REDIS
+	LAST EVALUATED ITEMS VARIANTS TOWERS NAME RATE CLICKS CANDIDATES REDIS PEERS
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 override VAR := $(or $(value VAR),var)
 export $(GIVEN)
@@ -25,7 +25,7 @@ STATE := $(SERVICES) $(FOLDER)
 
 .PHONY: help run summary truncation-study pi2i-study compare mnr-study up down status backfill nearline replay-clicks \
 	flink-env mnr mnr-status mnr-savepoint mnr-stop publish rollback approve audit bench bench-env bench-training \
-	bench-evaluation bench-nearline bench-mnr test test-faults lint clean
+	bench-evaluation bench-retrieval bench-nearline bench-mnr test test-faults lint clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -145,6 +145,10 @@ bench-training: .venv/run bench-env  ## Training beside torch-rechub and RecBole
 
 bench-evaluation: .venv/run bench-env  ## Exact Hit@K beside RecBole's full sort: [ITEMS=7500,1000000]
 	@$(BIN)/python -m benchmarks.evaluation $${ITEMS:+--items="$$ITEMS"}
+
+bench-retrieval: .venv/run bench-env  ## PI2I's HR@K beside RecBole's SASRec, LightGCN and CORE, on days that were run: DAY= [TO= PEERS=core SEEDS=0,1] VAR=
+	@$(STATE) $(BIN)/python -m benchmarks.retrieval --var="$$VAR" $${DAY:+--day="$$DAY"} $${TO:+--to="$$TO"} \
+		$${PEERS:+--models="$$PEERS"} $${SEEDS:+--seeds="$$SEEDS"}
 
 bench-nearline: .venv/run  ## Click to cache and reads under load, Redis and SQLite: [CANDIDATES=20000] [RATE=20] [REDIS=url]
 	@$(BIN)/python -m benchmarks.nearline $${CANDIDATES:+--candidates="$$CANDIDATES"} $${RATE:+--rate="$$RATE"} \

@@ -25,6 +25,14 @@ def run_apart(command: list[str]) -> dict:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def run_shown(command: list[str]) -> dict:
+    """Run a command, its progress shown as it comes, and read the JSON object on its last line."""
+    done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed; what it said is above")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
 def median_run(runs: list[dict]) -> dict:
     """Give the run of median seconds, with the seconds of all."""
     middle = sorted(runs, key=lambda figures: figures["seconds"])[len(runs) // 2]

@@ -66,7 +66,7 @@ def draw_day(
     lakehouse: Lakehouse, day: date, config: PI2IConfig, settings: Settings
 ) -> tuple[pa.Table, PI2ISampleReport]:
     """Draw the rows of ``pi2i_sample`` of ``day``; writes nothing. Raises as ``construct_pi2i_samples``."""
-    clicks = _read_clicks(lakehouse, day, settings)
+    clicks = read_new_clicks(lakehouse, day, settings)
     index = trigger_index(
         lakehouse.read(tables.I2I_TABLE, day - ONE_DAY),
         item_statistics=read_item_statistics(lakehouse, day - ONE_DAY, settings),
@@ -84,12 +84,17 @@ def draw_day(
     )
 
 
-def seed_of(seed: int, day: date) -> int:
-    """Give the seed of a day's draws, below 2**32."""
-    return int(np.random.SeedSequence([seed, day.toordinal()]).generate_state(1)[0])
+def read_new_clicks(lakehouse: Lakehouse, day: date, settings: Settings) -> pa.Table:
+    """
+    Read each user's first click of ``day`` on an item that the history does not hold, oldest first.
 
+    Returns:
+        Columns user_id, item_id, event_time and, among others, history_item_ids: what the user had strictly
+        before, oldest first.
 
-def _read_clicks(lakehouse: Lakehouse, day: date, settings: Settings) -> pa.Table:
+    Raises:
+        MissingPartition: the day has no clicks, or the day before no histories.
+    """
     given = {
         "click": lakehouse.relation(tables.CLICK, [day]),
         "user_history": lakehouse.relation(tables.USER_HISTORY, [day - ONE_DAY]),
@@ -103,6 +108,11 @@ def _read_clicks(lakehouse: Lakehouse, day: date, settings: Settings) -> pa.Tabl
         {**parameters, "history_length": settings.history_length},
         spark=spark,
     )
+
+
+def seed_of(seed: int, day: date) -> int:
+    """Give the seed of a day's draws, below 2**32."""
+    return int(np.random.SeedSequence([seed, day.toordinal()]).generate_state(1)[0])
 
 
 def _read_log_prices(lakehouse: Lakehouse, day: date) -> dict[int, float]:
