@@ -26,7 +26,8 @@ import pyarrow.compute as pc
 
 from benchmarks.arguments import at_least_one, check_paths, iso_day
 from benchmarks.retrieval_split import Vocabulary, asked_arrays, learned_arrays
-from benchmarks.running import RECBOLE_PYTHON, print_table, require_peers, run_shown
+from benchmarks.retrieval_tables import JUDGED_K, KS, OURS, lead_of_ours, print_tables
+from benchmarks.running import RECBOLE_PYTHON, require_peers, run_shown
 from lakehouse import tables
 from lakehouse.store import Lakehouse, MissingPartition
 from models.metrics import hit_rate, paired_difference, target_ranks
@@ -38,14 +39,11 @@ from tasks.pi2i_samples import draw_day, read_new_clicks
 from tasks.settings import BadSettings, Settings, load_settings
 from tasks.train import is_warming_up, read_items, training_days
 
-KS = (50, 100, 200, 500)
-JUDGED_K = 100
-OURS = "PI2I"
 # What differs from RecBole's defaults.
 PEERS = {
-    "sasrec": ("SASRec", {}),
-    "lightgcn": ("LightGCN", {"learning_rate": 0.005, "train_batch_size": 8192}),
-    "core": ("CORE", {}),
+    "lightgcn": ("LightGCN", {"learning_rate": 0.01, "train_batch_size": 32_768}),
+    "core": ("CORE", {"train_batch_size": 512}),
+    "sasrec": ("SASRec", {"train_batch_size": 512}),
 }
 
 
@@ -81,15 +79,16 @@ def main(arguments: list[str] | None = None) -> None:
     if not pc.sum(pc.list_value_length(targets)).as_py():
         parser.exit(2, f"no user has a target from {given.day} to {given.to}: choose other days\n")
     methods = [_ours(seed, given.day, asked, lakehouse, settings) for seed in given.seeds]
+    measured = _measure(methods, methods, targets, settings)
     for model in given.models:
-        methods += _peer(model, given, asked, lakehouse, settings)
-    measured = _measure(methods, targets, settings)
-    _print_tables(measured)
+        of_model = _peer(model, given, asked, lakehouse, settings)
+        measured += _measure(of_model, methods, targets, settings)
+    print_tables(measured)
     print(
         json.dumps(
             {
                 "name": "retrieval",
-                "ratio": _ratio(measured),
+                "ratio": lead_of_ours(measured),
                 "days": [str(day) for day in days],
                 "models": given.models,
                 "threads": given.threads,
@@ -175,7 +174,10 @@ def _ours(seed: int, first: date, asked: list[Asked], lakehouse: Lakehouse, sett
     config = settings.pi2i.model_copy(update={"seed": seed})
     eve = first - ONE_DAY
     days = training_days(lakehouse, first, settings)
-    samples = pa.concat_tables([draw_day(lakehouse, day, config, settings)[0] for day in days])
+    if seed == settings.pi2i.seed:
+        samples = lakehouse.read_days(tables.PI2I_SAMPLE, days)
+    else:
+        samples = pa.concat_tables([draw_day(lakehouse, day, config, settings)[0] for day in days])
     items, users = read_items(lakehouse, eve, settings), lakehouse.read(tables.USER_SNAPSHOT, eve)
     _tell(f"{OURS}, seed {seed}: {samples.num_rows} samples")
     cpu = time.process_time()
@@ -251,60 +253,24 @@ def _run(folder: str, model: str, options: dict) -> dict:
     return run_shown([*script, folder, model, json.dumps(options)])
 
 
-def _measure(methods: list[Method], targets: pa.ListArray, settings: Settings) -> list[dict]:
-    """Measure every method, and PI2I of the same seed against it."""
+def _measure(
+    methods: list[Method], ours: list[Method], targets: pa.ListArray, settings: Settings
+) -> list[dict]:
+    """Measure the methods, and PI2I of the same seed against each; tells what came out."""
     bootstrap = {"seed": settings.evaluation.seed, "n_resamples": settings.evaluation.n_bootstrap}
-    ranks = {
-        (method.name, method.seed): target_ranks(np.concatenate(method.lists), targets) for method in methods
-    }
     rows = []
-    for method in methods:
-        own, ours = ranks[method.name, method.seed], ranks[OURS, method.seed]
+    for method, of_ours in zip(methods, ours, strict=True):
+        ranks, our_ranks = (target_ranks(np.concatenate(each.lists), targets) for each in (method, of_ours))
         row = {"method": method.name, "seed": method.seed, **method.figures}
-        row["hit_rate"] = {k: asdict(hit_rate(own, targets, k, **bootstrap)) for k in KS}
-        if method.name != OURS:
-            row["pi2i_leads"] = {k: asdict(paired_difference(ours, own, targets, k, **bootstrap)) for k in KS}
+        row["hit_rate"] = {k: asdict(hit_rate(ranks, targets, k, **bootstrap)) for k in KS}
+        if method is not of_ours:
+            row["pi2i_leads"] = {
+                k: asdict(paired_difference(our_ranks, ranks, targets, k, **bootstrap)) for k in KS
+            }
+        told = ", ".join(f"HR@{k} {row['hit_rate'][k]['value']:.4f}" for k in KS)
+        _tell(f"{method.name}, seed {method.seed}: {told}")
         rows.append(row)
     return rows
-
-
-def _ratio(measured: list[dict]) -> float | None:
-    """Give PI2I's HR@100 over that of the best peer, means of the seeds; None without a peer."""
-    values: dict[str, list[float]] = {}
-    for row in measured:
-        values.setdefault(row["method"], []).append(row["hit_rate"][JUDGED_K]["value"])
-    means = {name: float(np.mean(of_method)) for name, of_method in values.items()}
-    best = max((mean for name, mean in means.items() if name != OURS), default=0.0)
-    return means[OURS] / best if best else None
-
-
-def _print_tables(measured: list[dict]) -> None:
-    of_all = measured[0]["hit_rate"][KS[0]]
-    print(f"{of_all['n_users']} users, {of_all['n_targets']} targets")
-    print_table(
-        ("method", "seed", "epochs", "s", "CPU s", *(f"HR@{k}" for k in KS)),
-        [
-            (
-                row["method"],
-                row["seed"],
-                row["epochs"],
-                f"{row['seconds']:.0f}",
-                f"{row['cpu_seconds']:.0f}",
-                *("{value:.3f} [{low:.3f}, {high:.3f}]".format(**row["hit_rate"][k]) for k in KS),
-            )
-            for row in measured
-        ],
-    )
-    peers = [row for row in measured if row["method"] != OURS]
-    if peers:
-        print("PI2I minus the peer, points")
-        print_table(("peer", "seed", *(f"HR@{k}" for k in KS)), [_lead(row) for row in peers])
-
-
-def _lead(row: dict) -> tuple:
-    points = [{name: 100 * row["pi2i_leads"][k][name] for name in ("value", "low", "high")} for k in KS]
-    cells = ("{value:+.1f} [{low:.1f}, {high:.1f}]".format(**each) for each in points)
-    return (row["method"], row["seed"], *cells)
 
 
 def _tell(line: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 from benchmarks import retrieval
 from benchmarks.retrieval_lists import best_items, mean_share
 from benchmarks.retrieval_split import Vocabulary, asked_arrays, learned_arrays
+from benchmarks.retrieval_tables import lead_of_ours
 
 IDS = pa.list_(pa.int64())
 VOCABULARY = Vocabulary(np.array([50, 60, 70, 80]), np.array([1, 2]))
@@ -73,12 +74,26 @@ def test_what_came_up_after_learning_is_unknown_when_lists_are_asked_for():
     assert VOCABULARY.item_ids_of(np.array([[3, -1]])).tolist() == [[70, -1]]
 
 
+def row(method, seed, value):
+    return {"method": method, "seed": seed, "hit_rate": {100: {"value": value}}}
+
+
+def test_the_ratio_is_over_the_best_peer_by_the_mean_of_the_seeds():
+    ours = [row("PI2I", 0, 0.3), row("PI2I", 1, 0.5)]
+    peers = [row("CORE", 0, 0.45), row("CORE", 1, 0.05), row("SASRec", 0, 0.3), row("SASRec", 1, 0.34)]
+    assert lead_of_ours(ours + peers) == pytest.approx(0.4 / 0.32)
+    assert lead_of_ours(ours) is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--day", "2022-05-03"], "--var"),
         (["--var", ".", "--day", "soon"], "soon is no day, such as 2026-01-31"),
-        (["--var", ".", "--day", "2022-05-03", "--models", "bert"], "unknown models: bert; there are sasrec"),
+        (
+            ["--var", ".", "--day", "2022-05-03", "--models", "bert"],
+            "unknown models: bert; there are lightgcn",
+        ),
         (
             ["--var", ".", "--day", "2022-05-03", "--to", "2022-05-01"],
             "2022-05-01 is before --day 2022-05-03",
