@@ -93,11 +93,12 @@ class Peer:
         init_seed(given["seed"], reproducibility=True)
         self.dataset = create_dataset(config)
         self.batches, _, _ = data_preparation(config, self.dataset)
-        self.length = given["length"]
         self.model = MODELS[name](config, self.batches.dataset)
         self.trainer = Trainer(config, self.model)
         self.item_rows = self._rows(self.dataset.iid_field, learned["n_items"])
-        if not self.is_sequential:
+        if self.is_sequential:  # as many places as the longest sample has: the model knows no others
+            self.length = self.dataset.field2seqlen["item_id_list"]
+        else:
             self.user_rows = self._rows(self.dataset.uid_field, learned["n_users"])
 
     @torch.no_grad()
