@@ -100,6 +100,9 @@ class ClickFile:
                 f"{self._offset_path} cannot be written ({error}): make room or mend its rights"
             ) from error
 
+    def hold(self, deliveries: Iterable[Delivery]) -> None:
+        """Do nothing: the file's lock keeps other workers out."""
+
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         """Count the last taking of the lines that are not finished as none."""
         if not self._n_taken:
@@ -187,6 +190,9 @@ class ClickFile:
                 end = start + len(line)
                 lines.append((start, end, line[:LONGEST_EVENT].decode(errors="replace").rstrip("\r\n")))
                 start = end
+            # What was added since may be among the lines.
+            file.seek(0)
+            self._begins_with = file.read(HEAD_BYTES)
         return lines
 
     def _save(self, offset: int, n_taken: int) -> None:

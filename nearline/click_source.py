@@ -37,6 +37,9 @@ class ClickSource(Protocol):
     def finish(self, deliveries: Iterable[Delivery]) -> None:
         """Never give these events again."""
 
+    def hold(self, deliveries: Iterable[Delivery]) -> None:
+        """Keep those of the events that are not finished from other workers for another while."""
+
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         """Let those of the events that are not finished come again as if they had not been taken now."""
 

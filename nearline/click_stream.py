@@ -63,21 +63,13 @@ class ClickStream:
             self._finish(transaction, ids)
             transaction.execute()
 
+    def hold(self, deliveries: Iterable[Delivery]) -> None:
+        """Let the events that are still this worker's be idle from now on."""
+        self._claim_own(deliveries, n_less=0)
+
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         """Take one off the deliveries of the events that are still this worker's."""
-        deliveries = list(deliveries)
-        with self._available(), self._redis.pipeline(transaction=False) as pipeline:
-            for each in deliveries:
-                event = each.event_id
-                pipeline.xpending_range(self._stream, GROUP, event, event, 1, consumername=self._worker)
-            own = [each for each, held in zip(deliveries, pipeline.execute(), strict=True) if held]
-            for each in own:
-                pipeline.xclaim(
-                    *(self._stream, GROUP, self._worker, 0, [each.event_id]),
-                    retrycount=each.n_deliveries - 1,
-                    justid=True,
-                )
-            pipeline.execute()
+        self._claim_own(deliveries, n_less=1)
 
     def put_aside(self, delivery: Delivery, reason: str) -> None:
         """Move the event to the other stream."""
@@ -141,6 +133,22 @@ class ClickStream:
             for event_id, fields in claimed:
                 return [_delivery(event_id, fields, left["times_delivered"] + 1)]
         return []
+
+    def _claim_own(self, deliveries: Iterable[Delivery], n_less: int) -> None:
+        """Claim anew, as taken so many times less, what is still this worker's."""
+        deliveries = list(deliveries)
+        with self._available(), self._redis.pipeline(transaction=False) as pipeline:
+            for each in deliveries:
+                event = each.event_id
+                pipeline.xpending_range(self._stream, GROUP, event, event, 1, consumername=self._worker)
+            own = [each for each, held in zip(deliveries, pipeline.execute(), strict=True) if held]
+            for each in own:
+                pipeline.xclaim(
+                    *(self._stream, GROUP, self._worker, 0, [each.event_id]),
+                    retrycount=each.n_deliveries - n_less,
+                    justid=True,
+                )
+            pipeline.execute()
 
     def _finish(self, transaction: redis.client.Pipeline, ids: list[str]) -> None:
         transaction.xack(self._stream, GROUP, *ids)

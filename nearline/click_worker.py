@@ -53,6 +53,7 @@ class ClickWorker:
         self._source, self._store, self._scorers = source, store, scorers
         self._config, self._metrics = config, metrics
         self._stop = Event()
+        self._taken: list[Delivery] = []
 
     def stop(self) -> None:
         """Let `run` end after the user at work."""
@@ -67,14 +68,15 @@ class ClickWorker:
         """
         while not self._stop.is_set():
             self._scorers.current()
-            deliveries = self._insist(lambda: self._source.take(self._config.batch_size, TAKE_SECONDS))
+            self._taken = self._insist(lambda: self._source.take(self._config.batch_size, TAKE_SECONDS))
             try:
-                self._answer_all(deliveries)
+                self._answer_all(self._taken)
             except GaveUp:
                 # Not the clicks' fault: an outage must not use up what they may be taken.
                 with suppress(StoreUnavailable):
-                    self._source.give_back(deliveries)
+                    self._source.give_back(self._taken)
                 raise
+            self._taken = []
             self._tell()
         self._metrics.write("stopped")
 
@@ -156,6 +158,7 @@ class ClickWorker:
     def _insist(self, act: Callable[[], T]) -> T:
         """Do it; where store or stream does not answer, again and again, ever slower, until patience ends."""
         wait, give_up_at = FIRST_RETRY_SECONDS, time.monotonic() + self._config.patience_seconds
+        longest = min(LONGEST_RETRY_SECONDS, self._config.claim_after_seconds / 4)
         while True:
             try:
                 return act()
@@ -165,8 +168,11 @@ class ClickWorker:
                     raise GaveUp(f"{error}; clicks wait where they are, none is lost") from error
                 log.warning("%s; again in %.1f s", error, wait)
                 self._metrics.write("waiting")
+                # Other workers would fare no better, and their claims count as deliveries.
+                with suppress(StoreUnavailable):
+                    self._source.hold(self._taken)
                 self._stop.wait(wait)
-                wait = min(2 * wait, LONGEST_RETRY_SECONDS)
+                wait = min(2 * wait, longest)
 
     def _tell(self) -> None:
         """Write the metrics, once a second."""

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from nearline.candidates import StoreUnavailable
-from nearline.click_file import ClickFileTaken
+from nearline.click_file import ClickFile, ClickFileTaken
 from nearline.click_source import ClickSource, UnknownSource, open_click_source
 from nearline.clicks import Click, Delivery, read_click
 from nearline.replay_clicks import replay
@@ -156,6 +156,25 @@ def test_what_another_worker_has_claimed_cannot_be_given_back(redis_url: str) ->
         assert [delivery.n_deliveries for delivery in other.take(1, 0.1)] == [3]
 
 
+def test_what_is_held_goes_to_no_other_worker(redis_url: str) -> None:
+    slow, other = (open_click_source(redis_url, worker=name, claim_after_seconds=0.5) for name in "ab")
+    with closing(slow), closing(other):
+        slow.send(CLICKS[:2])
+        taken = slow.take(2, 0.1)
+        slow.finish(taken[:1])
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            slow.hold(taken)
+            assert other.take(2, 0.05) == []
+        time.sleep(0.6)
+        (left,) = other.take(2, 0.1)
+        assert (left.event_id, left.n_deliveries) == (taken[1].event_id, 2)
+        slow.hold(taken)  # no longer its own
+        other.finish([left])
+        slow.hold(taken)
+        assert slow.backlog() == 0
+
+
 def test_replay_keeps_its_rate_and_sends_all_in_order(source: ClickSource) -> None:
     told: list[int] = []
     seconds = replay(CLICKS, source, per_second=20, on_sent=told.append)
@@ -241,6 +260,27 @@ def test_file_that_was_written_anew_in_place_is_taken_from_its_start(
     with closing(open_click_source(path.as_uri(), worker="a")) as source:
         assert items_of(source.take(200, 0)) == list(range(100))
     assert caplog.text.count("another file than before, or shorter") == 1
+
+
+def test_lines_that_come_while_a_short_file_is_read_do_not_make_it_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "clicks.jsonl"
+
+    class Overtaken(ClickFile):
+        def _head_of(self, offset: int) -> str:
+            if path.stat().st_size < 200:  # its head was just read, its lines are next
+                ClickFile(path).send(CLICKS)
+            return super()._head_of(offset)
+
+    with closing(ClickFile(path)) as source, closing(Overtaken(path)) as overtaken:
+        source.send(CLICKS[:2])
+        source.finish(source.take(1, 0))
+        source.close()
+        taken = overtaken.take(100, 0)
+        assert len(taken) == 7
+        overtaken.finish(taken)
+        assert overtaken.backlog() == 0
+        overtaken.close()
+        assert source.take(100, 0) == []
 
 
 @pytest.mark.parametrize("is_replaced", [True, False])
