@@ -118,7 +118,7 @@ mnr-savepoint: .venv/deploy  ## Take a savepoint of the running job: VAR=
 	@$(STATE) $(BIN)/python -m services.mnr savepoint
 
 mnr-stop: .venv/deploy  ## Stop it with a savepoint, from which `make mnr` goes on; FORCE=1 without one: VAR=
-	@$(STATE) $(BIN)/python -m services.mnr stop $${FORCE:+--force}
+	@$(STATE) $(BIN)/python -m services.mnr stop $${FORCE:+--force="$$FORCE"}
 
 .venv-bench/peers: Makefile
 	@echo "Installing the peers of the benchmarks into .venv-bench"

@@ -127,7 +127,7 @@ def _arguments(arguments: list[str] | None) -> tuple[argparse.ArgumentParser, ar
         parser.exit(2, f"--to {given.to} is before --day {given.day}\n")
     check_paths(parser, given.var)
     if given.models:
-        require_peers(parser, RECBOLE_PYTHON)
+        require_peers(parser, RECBOLE_PYTHON, without="--models ''")
     return parser, given
 
 

@@ -59,7 +59,7 @@ def learned_arrays(
         numbers, offsets = _known(vocabulary.items(values), offsets)
         has_history = np.diff(offsets) > 0
         targets.append(vocabulary.items(day["item_id"].to_numpy())[has_history])
-        parts = np.split(numbers, offsets[1:-1])
+        parts = np.split(numbers, offsets[1:])[:-1]
         lists += [part[-length:] for part, is_kept in zip(parts, has_history, strict=True) if is_kept]
     return {
         "n_users": np.int64(len(vocabulary.user_ids)),

@@ -10,11 +10,11 @@ PEERS_PYTHON = REPOSITORY / ".venv-bench" / "bin" / "python"
 RECBOLE_PYTHON = REPOSITORY / ".venv-bench" / "recbole" / "bin" / "python"
 
 
-def require_peers(parser: argparse.ArgumentParser, *pythons: Path) -> None:
-    """End with one line where the peers' environments are not there."""
+def require_peers(parser: argparse.ArgumentParser, *pythons: Path, without: str = "--no-peers") -> None:
+    """End with one line where the peers' environments are not there; ``without`` is the way to do without."""
     for python in pythons:
         if not python.exists():
-            parser.exit(2, f"no peers at {python}: run `make bench-env`, or give --no-peers\n")
+            parser.exit(2, f"no peers at {python}: run `make bench-env`, or give {without}\n")
 
 
 def run_apart(command: list[str]) -> dict:

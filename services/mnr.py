@@ -39,11 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; give the exit code."""
     parser = argparse.ArgumentParser(prog="python -m services.mnr", description=__doc__.split("\n\n")[0])
     parser.add_argument("command", choices=tuple(COMMANDS))
-    parser.add_argument("--force", action="store_true", help="stop without a savepoint")
+    parser.add_argument("--force", nargs="?", const="1", metavar="1", help="stop without a savepoint")
     options = parser.parse_args(arguments)
     command = options.command
     if options.force and command != "stop":
         parser.error("--force is for stop alone")
+    if options.force not in (None, "1"):
+        print(f"mnr stop: FORCE={options.force} is neither 1 nor left out", file=sys.stderr)
+        return 1
     try:
         settings = load_settings()
         return stop(settings, force=True) if options.force else COMMANDS[command](settings)

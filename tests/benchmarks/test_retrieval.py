@@ -57,6 +57,12 @@ def test_samples_are_the_clicks_with_a_history_and_interactions_all_of_the_last_
     assert learned["edge_item"].tolist() == [4, 1, 2]
 
 
+def test_a_day_without_clicks_gives_no_samples():
+    nothing = pa.table({"item_id": pa.array([], pa.int64()), "history_item_ids": pa.array([], IDS)})
+    learned = learned_arrays([nothing], HISTORIES, VOCABULARY, length=2)
+    assert (learned["target"].size, learned["history"].size) == (0, 0)
+
+
 def test_what_came_up_after_learning_is_unknown_when_lists_are_asked_for():
     asked = asked_arrays(
         np.array([2, 3]),

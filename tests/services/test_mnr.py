@@ -261,6 +261,11 @@ def test_job_that_can_take_no_savepoint_is_stopped_by_force_alone(
         assert capsys.readouterr().out == f"No streaming job runs for {var}\n"
 
 
+def test_force_that_is_not_1_is_refused(capsys: pytest.CaptureFixture) -> None:
+    assert mnr.main(["stop", "--force", "0"]) == 1
+    assert capsys.readouterr().err == "mnr stop: FORCE=0 is neither 1 nor left out\n"
+
+
 def test_savepoint_that_cannot_be_taken_is_one_clear_line(capsys: pytest.CaptureFixture, var: Path) -> None:
     with cluster(var, job("RUNNING", 3) | NO_ROOM) as state:
         assert mnr.main(["savepoint"]) == 1
