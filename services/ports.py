@@ -56,7 +56,9 @@ def read_ports(memory: Path) -> dict[str, int]:
         found = json.loads(memory.read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {name: port for name, port in found.items() if isinstance(port, int) and 0 < port < 2**16}
 
 
 def is_listening(port: int) -> bool:

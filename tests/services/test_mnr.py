@@ -336,7 +336,7 @@ def test_status_of_a_cluster_that_is_gone_asks_nobody_who_has_its_port_now(
             assert message in printed
 
 
-@pytest.mark.parametrize("text", ["", "[8081]", '{"mn'])
+@pytest.mark.parametrize("text", ["", "[8081]", '{"mn', '{"mnr": "8081"}', '{"mnr": 81000}'])
 def test_ports_that_are_damaged_are_one_clear_line(
     text: str, capsys: pytest.CaptureFixture, var: Path
 ) -> None:
