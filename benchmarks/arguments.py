@@ -22,7 +22,10 @@ def at_least_one(text: str) -> int:
 def iso_day(text: str) -> date:
     """Read a day, as argparse asks for it."""
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
+        if day == date.min:
+            raise ValueError
+        return day
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text} is no day, such as 2026-01-31") from None
 

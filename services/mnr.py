@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings()
         return stop(settings, force=True) if options.force else COMMANDS[command](settings)
-    except (BadSettings, ServicesError, FlinkMissing, FlinkAway) as error:
+    except (BadSettings, ServicesError, FlinkMissing, OSError) as error:
         print(f"mnr {command}: {error}", file=sys.stderr)
         return 1
 

@@ -80,7 +80,8 @@ def load_mnr_candidates(day: date, settings: Settings) -> LoadReport:
     Write the lists of ``mnr_candidates/ds=<day>`` to the online store, as ``mnr@<scenario>``.
 
     Takes away lists that are older than the window or than ``mnr.idle_seconds``, whoever wrote them: those of
-    users who have gone. A newer list stays, as the store compares event times.
+    users who have gone. It is the newest day's window that counts, so that an older day, loaded again, brings
+    none of them back. A newer list stays, as the store compares event times.
 
     Raises:
         MissingPartition: the day's candidates are not there.
@@ -88,7 +89,7 @@ def load_mnr_candidates(day: date, settings: Settings) -> LoadReport:
     """
     lakehouse = Lakehouse(settings.lakehouse_root)
     candidates = lakehouse.read(tables.MNR_CANDIDATES, day)
-    oldest = _oldest(lakehouse, day, candidates, settings)
+    oldest = _oldest(lakehouse, max(lakehouse.days(tables.MNR_CANDIDATES)), settings)
     store, n_written, n_forgotten = open_store(settings.online_store_url), 0, 0
     try:
         for scenario in sorted(pc.unique(candidates["scenario"]).to_pylist()):
@@ -110,15 +111,16 @@ def load_mnr_candidates(day: date, settings: Settings) -> LoadReport:
     return LoadReport(candidates.num_rows, n_written, n_forgotten)
 
 
-def _oldest(lakehouse: Lakehouse, day: date, candidates: pa.Table, settings: Settings) -> datetime:
-    """Give the earliest event time that a list of the window can have, UTC without a zone."""
+def _oldest(lakehouse: Lakehouse, day: date, settings: Settings) -> datetime:
+    """Give the earliest event time that a list of the day's window can have, UTC without a zone."""
     timezone = ingested(lakehouse, day).meta["timezone"]
     begins = start_of(day - (settings.window_days - 1) * ONE_DAY, timezone)
     # A queue whose newest visit is exactly idle_seconds old is forgotten.
     idle_since = start_of(day + ONE_DAY, timezone) - timedelta(seconds=settings.mnr.idle_seconds)
     oldest = max(begins, idle_since + timedelta(microseconds=1))
     # An event may come from up to an hour before its day.
-    return min(oldest, pc.min(candidates["event_time"]).as_py() or oldest)
+    event_times = lakehouse.read(tables.MNR_CANDIDATES, day, columns=["event_time"])["event_time"]
+    return min(oldest, pc.min(event_times).as_py() or oldest)
 
 
 def _padded(lists: pa.Table) -> tuple[np.ndarray, np.ndarray]:

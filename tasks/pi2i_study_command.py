@@ -54,23 +54,24 @@ def _plan(options: argparse.Namespace, settings: Settings) -> Plan:
 
 
 def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",")) if text else ()
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip())) if text else ()
 
 
 def _numbers(name: str, text: str | None) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in text.split(",")) if text else ()
+        return tuple(dict.fromkeys(int(part) for part in text.split(","))) if text else ()
     except ValueError as error:
         raise BadStudy(f"{name}={text} is no list of whole numbers; write {name}=1,2,3") from error
 
 
 def study_folder(plan: Plan, settings: Settings) -> Path:
-    """Give the folder of a study's files: another for other days, seeds, variants, towers, T or settings."""
+    """Give the folder of a study's files, which follows from the plan and the settings behind its figures."""
     towers = {name: settings.methods[name].model_dump() for name in sorted(plan.towers)}
-    key = digest([sorted(plan.variants), sorted(plan.truncations), towers, settings.pi2i.model_dump()])
-    days = dict.fromkeys((str(plan.first), str(plan.last)))
-    seeds = "_".join(map(str, plan.seeds))
-    return settings.var / "pi2i_study" / f"{'_'.join(days)}-seeds{seeds}-{key[:8]}"
+    parts = ("pi2i", "swing", "evaluation", "window_days", "history_length")
+    of_figures = settings.model_dump(mode="json", include=set(parts))
+    key = digest([plan.seeds, sorted(plan.variants), sorted(plan.truncations), towers, of_figures])
+    days = "_".join(dict.fromkeys((str(plan.first), str(plan.last))))
+    return settings.var / "pi2i_study" / f"{days}-{key[:12]}"
 
 
 def _keep(study: PI2IStudy, plan: Plan, settings: Settings) -> str:

@@ -137,6 +137,8 @@ def test_lists_of_users_who_have_gone_leave_the_store(settings, store_url, chang
         for (scenario, user), items in after.items():
             assert store.read(list_name(scenario), user).item_ids.tolist() == items
         assert load_mnr_candidates(DAY, settings).n_forgotten == 0
+        load_mnr_candidates(DAYS[0], settings)  # again, as a backfill does
+        assert all(store.read(list_name(scenario), user) is None for scenario, user in others)
 
 
 def test_visits_stand_in_where_a_day_has_no_rankings(settings):

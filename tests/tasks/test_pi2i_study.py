@@ -151,7 +151,7 @@ def test_the_command_keeps_the_same_figures_logs_them_once_and_writes_no_table(
 def test_studies_that_differ_in_anything_keep_files_of_their_own(settings: Settings) -> None:
     folder = study_folder(PLAN, settings)
     assert folder.parent == settings.var / "pi2i_study"
-    assert folder.name.startswith(f"{DAY}-seeds0-")
+    assert folder.name.startswith(f"{DAY}-")
     others = [
         {"first": DAYS[-2]},
         {"seeds": (0, 1)},
@@ -161,7 +161,9 @@ def test_studies_that_differ_in_anything_keep_files_of_their_own(settings: Setti
     ]
     plans = [PLAN, *(replace(PLAN, **changes) for changes in others)]
     wider = settings.model_copy(update={"pi2i": settings.pi2i.model_copy(update={"dim": 16})})
-    assert len({*(study_folder(plan, settings) for plan in plans), study_folder(PLAN, wider)}) == 7
+    longer = settings.model_copy(update={"window_days": settings.window_days + 1})
+    folders = {study_folder(plan, settings) for plan in plans}
+    assert len(folders | {study_folder(PLAN, wider), study_folder(PLAN, longer)}) == 8
     assert study_folder(replace(PLAN, variants=PLAN.variants[::-1]), settings) == folder
 
 
