@@ -114,6 +114,7 @@ def _arguments(arguments: list[str] | None) -> tuple[argparse.ArgumentParser, ar
         default=3,
         help="epochs without a better one that end a peer's choice",
     )
+    parser.add_argument("--fixed", type=at_least_one, help="epochs that a peer learns, without a choice")
     parser.add_argument(
         "--length", type=at_least_one, default=50, help="newest history items that peers read"
     )
@@ -196,7 +197,7 @@ def _ours(seed: int, first: date, asked: list[Asked], lakehouse: Lakehouse, sett
 def _peer(
     model: str, given: argparse.Namespace, asked: list[Asked], lakehouse: Lakehouse, settings: Settings
 ) -> list[Method]:
-    """Choose a peer's number of epochs, train it with each seed, and ask it."""
+    """Choose a peer's number of epochs unless it is given, train it with each seed, and ask it."""
     name, config = PEERS[model]
     options = {
         "config": config,
@@ -206,12 +207,10 @@ def _peer(
         "judged_k": JUDGED_K,
         "depth": max(KS),
     }
-    eve = given.day - ONE_DAY
-    with tempfile.TemporaryDirectory(prefix="tributary-bench-") as folder:
-        _write(Path(folder), [_read(eve, lakehouse, settings)], eve, given.length, lakehouse, settings)
-        choice = {"n_asked": 1, "epochs": given.epochs, "patience": given.patience}
-        chosen = _run(folder, model, {**options, **choice})
-    n_epochs = 1 + int(np.argmax(chosen["shares"]))
+    if given.fixed:
+        n_epochs, choice = given.fixed, None
+    else:
+        n_epochs, choice = _choose_epochs(model, given, options, lakehouse, settings)
     methods = []
     with tempfile.TemporaryDirectory(prefix="tributary-bench-") as folder:
         vocabulary = _write(Path(folder), asked, given.day, given.length, lakehouse, settings)
@@ -220,9 +219,20 @@ def _peer(
             figures = _run(folder, model, {**options, **fixed})
             files = [Path(folder) / f"lists_{place}.npy" for place in range(len(asked))]
             lists = [vocabulary.item_ids_of(np.load(file)) for file in files]
-            figures |= {"choice": {"shares": chosen["shares"], "seconds": chosen["seconds"]}}
-            methods.append(Method(name, seed, lists, figures))
+            methods.append(Method(name, seed, lists, figures | {"choice": choice}))
     return methods
+
+
+def _choose_epochs(
+    model: str, given: argparse.Namespace, options: dict, lakehouse: Lakehouse, settings: Settings
+) -> tuple[int, dict]:
+    """Give the number of epochs that was best on the last learned day, and what was seen."""
+    eve = given.day - ONE_DAY
+    with tempfile.TemporaryDirectory(prefix="tributary-bench-") as folder:
+        _write(Path(folder), [_read(eve, lakehouse, settings)], eve, given.length, lakehouse, settings)
+        limits = {"n_asked": 1, "epochs": given.epochs, "patience": given.patience}
+        chosen = _run(folder, model, {**options, **limits})
+    return 1 + int(np.argmax(chosen["shares"])), {name: chosen[name] for name in ("shares", "seconds")}
 
 
 def _write(
