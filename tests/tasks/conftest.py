@@ -20,7 +20,7 @@ from tests.tasks.small_releases import (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state folder with three registered releases: versions 1, 2 and 3 of three days."""
     var = tmp_path_factory.mktemp("state")
