@@ -24,7 +24,7 @@ from services.state import ServicesError, stop_on_terminate, write_private
 from services.supervisor import Supervisor, take_down
 from tasks.settings import REPOSITORY, BadSettings, Settings, load_settings
 
-READY_SECONDS = 120
+READY_SECONDS = 240
 ROLES = ("jobmanager", "taskmanager")
 
 
