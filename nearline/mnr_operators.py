@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from types import ModuleType
 
 from pyflink.common import Row, Types
@@ -194,7 +195,7 @@ def _compiled_functions() -> ModuleType:
     replaced = builtins.print
     builtins.print = getattr(replaced.__self__, "_print", replaced)
     try:
-        from models import mnr
+        import_module("numba")
     finally:
         builtins.print = replaced
-    return mnr
+    return import_module("models.mnr")

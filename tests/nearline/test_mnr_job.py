@@ -243,3 +243,25 @@ except ConnectorMissing as missing:
     assert ran.stdout.strip() == (
         "Flink has no Kafka connector: name the jar of flink-sql-connector-kafka in mnr_stream.jars"
     )
+
+
+def test_functions_compile_where_print_is_not_the_builtin_one(flink: Flink) -> None:
+    script = """
+import builtins
+class Logger:
+    _print = builtins.print
+    def log(self, *values): pass
+builtins.print = Logger().log
+from nearline.mnr_operators import _compiled_functions
+Logger._print(_compiled_functions().clean_ranking.__name__)
+from nearline import mnr_events
+"""
+    ran = subprocess.run(
+        [flink.python, "-c", script],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout.strip()) == (0, "clean_ranking"), ran.stderr
