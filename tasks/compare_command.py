@@ -97,8 +97,8 @@ def _train_all(plan: Plan, settings: Settings) -> "Iterator[UnitReport]":
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(n_processes, mp_context=context, initializer=_end_with_parent) as pool:
-        running = [pool.submit(train_unit, unit, plan, settings) for unit in plan.units]
         try:
+            running = [pool.submit(train_unit, unit, plan, settings) for unit in plan.units]
             for done in as_completed(running):
                 yield done.result()
         except BrokenExecutor as error:
