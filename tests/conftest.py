@@ -1,6 +1,7 @@
 """Fixtures that several test folders share: the real data, where it is."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ LONGEST = (
 
 
 def pytest_configure() -> None:
-    """Keep every library from writing outside the test run or phoning home."""
+    """Keep every library from writing outside the test run or phoning home; let commands be interrupted."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # A shell starts what it runs in the background with SIGINT ignored, and that is passed on to every child.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
