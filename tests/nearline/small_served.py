@@ -18,13 +18,14 @@ from models.pi2i.model import TrainedScorer
 from models.pi2i.network import Scorer
 from models.pi2i.prices import log_prices
 from models.pi2i.trigger_index import COUNTS, TriggerIndex, trigger_index
-from nearline.clicks import Click
+from nearline.clicks import Click, Delivery, read_click
 
 N_ITEMS, N_USERS, N_TARGETS = 60, 20, 8
 DAY = date(2022, 5, 3)
 END_OF_DAY = datetime(2022, 5, 4)
 START = int(END_OF_DAY.timestamp() * 1_000_000) + 86_400_000_000
 UNAVAILABLE = 59
+CLICKS = [Click(7, item, START + item) for item in range(6)]
 CONFIG = PI2IConfig(
     dim=8,
     hidden_dim=8,
@@ -160,3 +161,8 @@ def by_user(clicks: Iterable[Click]) -> dict[int, list[Click]]:
     for click in clicks:
         found.setdefault(click.user_id, []).append(click)
     return found
+
+
+def items_of(deliveries: list[Delivery]) -> list[int]:
+    """Give the items of deliveries that are clicks."""
+    return [read_click(delivery.fields, latest=2**62).item_id for delivery in deliveries]

@@ -238,19 +238,23 @@ def test_store_that_comes_back_in_time_costs_no_click(world: World, monkeypatch:
     assert counts["retries"] == 2
 
 
-def test_store_that_stays_away_ends_the_worker_and_keeps_the_clicks(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with closing(open_store(world.store_url)) as probe:
-        kind = type(probe)
+def take_away(patch: pytest.MonkeyPatch, world: World) -> None:
+    """Let the store refuse every list."""
 
     def refuse(self, *given, **named):
         raise StoreUnavailable("the online store is away")
 
+    with closing(open_store(world.store_url)) as probe:
+        patch.setattr(type(probe), "write_many", refuse)
+
+
+def test_store_that_stays_away_ends_the_worker_and_keeps_the_clicks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clicks = some_clicks(20)
     world.source.send(clicks)
     with monkeypatch.context() as patch:
-        patch.setattr(kind, "write_many", refuse)
+        take_away(patch, world)
         with pytest.raises(GaveUp, match="is away; clicks wait where they are, none is lost"):
             world.work()
         assert world.source.backlog() == 20
@@ -259,17 +263,11 @@ def test_store_that_stays_away_ends_the_worker_and_keeps_the_clicks(
 
 
 def test_outages_of_the_store_put_no_click_aside(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    with closing(open_store(world.store_url)) as probe:
-        kind = type(probe)
-
-    def refuse(self, *given, **named):
-        raise StoreUnavailable("the online store is away")
-
     clicks = some_clicks(20)
     world.source.send(clicks)
     hasty = CONFIG.model_copy(update={"patience_seconds": 0.1, "max_deliveries": 1})
     with monkeypatch.context() as patch:
-        patch.setattr(kind, "write_many", refuse)
+        take_away(patch, world)
         for _ in range(3):
             with pytest.raises(GaveUp):
                 world.work(config=hasty)
