@@ -44,13 +44,18 @@ class FlinkApi:
         self._timeout = timeout_seconds
 
     def jobs(self, name: str) -> list[JobState]:
-        """Give the jobs of that name, the newest first."""
-        found = [job for job in self._get("/jobs/overview")["jobs"] if job["name"] == name]
-        found.sort(key=lambda job: job["start-time"], reverse=True)
-        return [
-            JobState(job["jid"], job["state"], job["tasks"]["running"], job["tasks"]["total"])
-            for job in found
-        ]
+        """Give the jobs of that name, the newest first; an address that is not Flink's is told here."""
+        path = "/jobs/overview"
+        answer = self._get(path)
+        try:
+            found = [job for job in answer["jobs"] if job["name"] == name]
+            found.sort(key=lambda job: job["start-time"], reverse=True)
+            return [
+                JobState(job["jid"], job["state"], job["tasks"]["running"], job["tasks"]["total"])
+                for job in found
+            ]
+        except (LookupError, TypeError) as error:
+            raise FlinkAway(f"{self.url} does not answer {path} as a Flink cluster does") from error
 
     def uptime_seconds(self, job_id: str) -> float:
         """Tell how long ago the job began."""

@@ -53,6 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (BadSettings, ServicesError, FlinkMissing, OSError) as error:
         print(f"mnr {command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"mnr {command}: interrupted; `make mnr-status` tells how the job stands", file=sys.stderr)
+        return 130
 
 
 def start(settings: Settings, flink: Flink | None = None) -> int:
@@ -90,7 +93,11 @@ def status(settings: Settings) -> int:
         return 1
     api, config = state.api(), state.told()
     source = config.stream.kafka.topic if config.stream.kafka else config.stream.lines
-    print(f"job        {job.state}, {job.n_running} of {job.n_tasks} tasks, {config.stream.mode}; {api.url}")
+    n_restarts = api.n_restarts(job.job_id)
+    print(
+        f"job        {job.state}, {job.n_running} of {job.n_tasks} tasks, restarted {n_restarts} times, "
+        f"{config.stream.mode}; {api.url}"
+    )
     print(f"source     {source}")
     print(f"watermark  {age(api.watermark(job.job_id))}")
     print(f"checkpoint {age(api.last_checkpoint(job.job_id))}")

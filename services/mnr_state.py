@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import ValidationError
 
@@ -19,6 +20,8 @@ JOB_NAME = "mnr"
 @dataclass(frozen=True)
 class MNRState(State):
     """The files of one state folder's streaming job."""
+
+    commands: ClassVar[str] = "`make mnr` or `make mnr-stop`"
 
     @property
     def folder(self) -> Path:

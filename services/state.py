@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from typing import ClassVar
 
 LONGEST_SOCKET = 95  # bytes: 108 of the kernel, less what supervisor appends while it makes the socket
 UNSAFE = re.compile(
@@ -24,6 +25,8 @@ class State:
     """The files of the services of one state folder (``var``, absolute)."""
 
     var: Path
+    commands: ClassVar[str] = "`make up` or `make down`"
+    """What starts and stops them, one at a time."""
 
     @property
     def name(self) -> str:
@@ -111,7 +114,7 @@ class State:
     @contextmanager
     def lock(self):
         """
-        Be the only `make up` or `make down` of this state folder.
+        Be the only one of ``commands`` at work on this state folder.
 
         Raises:
             ServicesError: another one is at work.
@@ -121,7 +124,7 @@ class State:
                 flock(file, LOCK_EX | LOCK_NB)
             except OSError:
                 raise ServicesError(
-                    f"another `make up` or `make down` is at work on {self.var}; wait for it"
+                    f"another {self.commands} is at work on {self.var}; wait for it"
                 ) from None
             yield
 

@@ -289,6 +289,44 @@ def test_job_that_a_savepoint_has_stopped_needs_no_other(capsys: pytest.CaptureF
         assert not state.is_up()
 
 
+def test_status_tells_how_often_a_job_that_runs_was_restarted(
+    capsys: pytest.CaptureFixture, var: Path
+) -> None:
+    told = {
+        "/jobs/j1": {"duration": 1, "vertices": []},
+        "/jobs/j1/metrics?get=numRestarts": [{"id": "numRestarts", "value": "41"}],
+        "/jobs/j1/checkpoints": {},
+    }
+    with cluster(var, job("RUNNING", 3) | told) as state:
+        state.cluster.job_file.write_text(
+            mnr.job_config(mnr.load_settings(), state.cluster).model_dump_json()
+        )
+        assert mnr.main(["status"]) == 0
+        assert "job        RUNNING, 3 of 3 tasks, restarted 41 times, " in capsys.readouterr().out
+
+
+def test_a_second_command_at_once_is_one_clear_line(capsys: pytest.CaptureFixture, var: Path) -> None:
+    with cluster(var, job("RUNNING", 3)) as state, state.lock():
+        assert mnr.main(["stop"]) == 1
+        assert capsys.readouterr().err == (
+            f"mnr stop: another `make mnr` or `make mnr-stop` is at work on {var}; wait for it\n"
+        )
+
+
+def test_interrupted_start_is_one_clear_line(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, var: Path
+) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with cluster(var, job("RESTARTING", 0)):
+        monkeypatch.setattr("services.mnr.time.sleep", interrupt)
+        assert mnr.main(["start"]) == 130
+        assert capsys.readouterr().err == (
+            "mnr start: interrupted; `make mnr-status` tells how the job stands\n"
+        )
+
+
 def test_without_a_checkpoint_it_is_said_that_the_job_begins_anew(tmp_path: Path) -> None:
     state = MNRState(tmp_path)
     assert state.going_on() == (

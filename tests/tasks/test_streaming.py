@@ -111,6 +111,17 @@ def test_a_cluster_that_is_away_is_named(tmp_path):
         check_streaming_job(watching(tmp_path, url))
 
 
+@pytest.mark.parametrize(
+    "answer", [[], {}, {"jobs": None}, {"jobs": [7]}, {"jobs": [{"name": "mnr"}]}, "well", None]
+)
+def test_an_address_of_another_server_is_one_line(tmp_path, answer):
+    with (
+        flink({"/jobs/overview": answer}) as url,
+        pytest.raises(FlinkAway, match=f"^{url} does not answer /jobs/overview as a Flink cluster does: "),
+    ):
+        check_streaming_job(watching(tmp_path, url))
+
+
 def test_an_address_that_is_none_is_refused():
     with pytest.raises(ValidationError, match="flink_url must start with http"):
         MNRDailyConfig(flink_url="localhost:8081")
