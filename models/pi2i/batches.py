@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,8 @@ from models.pi2i.candidates import N_CROSS
 from models.pi2i.config import PI2IConfig
 from models.pi2i.sampling import SCHEMA
 from models.pi2i.trigger_index import N_STATISTICS
+
+PART = 64
 
 
 class NoSamples(ValueError):
@@ -47,7 +50,7 @@ class Samples:
 @dataclass(frozen=True)
 class Batch:
     """
-    b samples of at most c candidates and l triggers, over r distinct items.
+    b samples of a step, of at most c candidates and l triggers, over r distinct items.
 
     ``rows`` int64 [r]; ``side_rows`` int64 [s]: the distinct rows of their side features, into which
     ``side_index`` int64 [r, f] points; ``triggers`` int64 [b, l] and ``items`` int64 [b, c] point into
@@ -109,8 +112,15 @@ def read_samples(samples: pa.Table, users: pa.Table, vocabulary: Vocabulary, con
     )
 
 
+class Part(NamedTuple):
+    """Some samples of a step, int64 [n], and the seed of what is drawn for them."""
+
+    samples: np.ndarray
+    seed: int
+
+
 class Batches:
-    """Shuffled batches of one run; their order follows from (seed, epoch) alone."""
+    """Shuffled batches of one run; what they hold follows from (seed, epoch) alone."""
 
     def __init__(self, samples: Samples, vocabulary: Vocabulary, config: PI2IConfig) -> None:
         """Hold the samples."""
@@ -118,21 +128,30 @@ class Batches:
         self.n_steps = -(-len(samples) // config.batch_size)
         self._side_starts = np.cumsum([0, *field_sizes(config)])[:-1]
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield every sample once."""
+    def epoch(self, epoch: int) -> Iterator[list[Part]]:
+        """
+        Yield every sample once, a list for each step.
+
+        A step's samples are cut into parts, which fit the cache and may be scored side by side; those with
+        as many triggers come together, so that little is padded.
+        """
         generator = np.random.default_rng([self.config.seed, epoch])
         order = generator.permutation(len(self.samples))
         for start in range(0, len(order), self.config.batch_size):
-            yield self._batch(order[start : start + self.config.batch_size], generator)
+            chosen = order[start : start + self.config.batch_size]
+            chosen = chosen[np.argsort(-self.samples.triggers.lengths[chosen], kind="stable")]
+            parts = [chosen[at : at + PART] for at in range(0, len(chosen), PART)]
+            yield [Part(part, int(generator.integers(2**63))) for part in parts]
 
-    def _batch(self, chosen: np.ndarray, generator: np.random.Generator) -> Batch:
-        samples = self.samples
+    def batch(self, part: Part) -> Batch:
+        """Gather a part's samples."""
+        samples, chosen = self.samples, part.samples
         triggers, is_trigger = padded(samples.triggers.take(chosen))
         items, is_item = padded(samples.items.take(chosen))
         places = Ragged(np.arange(len(samples.items.values)), samples.items.offsets).take(chosen).values
         reached_by = np.zeros((*items.shape, triggers.shape[1]), np.float32)
         reached_by[is_item] = share_of_triggers(
-            samples.masks[places], triggers.shape[1], self.config, generator
+            samples.masks[places], triggers.shape[1], self.config, np.random.default_rng(part.seed)
         )
 
         def spread(values: np.ndarray) -> np.ndarray:

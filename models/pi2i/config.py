@@ -61,7 +61,7 @@ class PI2IConfig(BaseModel):
         0.2,
         ge=0,
         lt=1,
-        description="Share of the inputs and hidden units that a training step drops for a sample.",
+        description="Share of the inputs and hidden units that a training step drops for a candidate.",
     )
     learning_rate: float = Field(0.003, gt=0, le=10, description="Learning rate of Adam.")
     epochs: int = Field(3, ge=1, le=1000, description="Passes over the samples.")
@@ -82,7 +82,9 @@ class PI2IConfig(BaseModel):
         4096, ge=0, le=10_000_000, description="Hash buckets of profile tokens name=value; 0 leaves them out."
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of samples, initial weights and their order.")
-    n_threads: int = Field(1, ge=1, le=256, description="CPU threads of training.")
+    n_threads: int = Field(
+        2, ge=1, le=256, description="CPU threads of training; does not change the result."
+    )
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:

@@ -9,7 +9,9 @@ shown lately); and the MLP of Eq. 11, which learns products badly, is helped by 
 target's embedding with a linear map of attention, profile and E_trigger.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ from models.pi2i.config import MOST_TRIGGERS, PI2IConfig
 from models.pi2i.trigger_index import N_STATISTICS
 
 LEAST_DEVIATION = 1e-6
+N_MASKS = 512
 
 
 @dataclass(frozen=True)
@@ -63,26 +66,6 @@ class Normalised(nn.Module):
         return (values - self.mean) * self.scale
 
 
-class UserDropout(nn.Module):
-    """
-    Dropout whose mask a user's candidates share: [b, c, n] -> [b, c, n].
-
-    The softmax compares candidates that lack the same inputs, and a training step draws a hundredth of the
-    random numbers.
-    """
-
-    def __init__(self, share: float) -> None:
-        """Drop this share of the inputs in training, none otherwise."""
-        super().__init__()
-        self.share = share
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Drop the same inputs of all of a user's candidates."""
-        if not self.training or self.share == 0:
-            return x
-        return x * functional.dropout(x.new_ones(len(x), 1, x.shape[-1]), self.share)
-
-
 class Scorer(nn.Module):
     """Scores each of a user's candidates."""
 
@@ -102,17 +85,14 @@ class Scorer(nn.Module):
         self.query = nn.Sequential(nn.Linear(pair, width), nn.ReLU(), nn.Linear(width, d))
         self.key, self.value = nn.Linear(d, d), nn.Linear(d, d)
         self.own_query = nn.Linear(d, d) if config.attention == "self" else None
+        # Scorers that were kept before have these names.
         self.logit = nn.Sequential(
-            UserDropout(config.dropout),
-            nn.Linear(2 * d + pair, width),
-            nn.ReLU(),
-            UserDropout(config.dropout),
-            nn.Linear(width, 1),
+            OrderedDict({"1": nn.Linear(2 * d + pair, width), "2": nn.ReLU(), "4": nn.Linear(width, 1)})
         )
-        self.inner = nn.Sequential(UserDropout(config.dropout), nn.Linear(3 * d, d))
+        self.inner = nn.Sequential(OrderedDict({"1": nn.Linear(3 * d, d)}))
 
-    def forward(self, block: UserBlock) -> Tensor:
-        """Give the logits [b, c]."""
+    def forward(self, block: UserBlock, generator: torch.Generator | None = None) -> Tensor:
+        """Give the logits [b, c]; a training step names the ``generator`` that draws what it drops."""
         triggers = block.reached_by @ block.triggers
         if self.config.triggers == "none":
             triggers = torch.zeros_like(triggers)
@@ -120,9 +100,11 @@ class Scorer(nn.Module):
         pair = torch.cat(parts, dim=-1)
         attended = self._attend(pair, block)
         profile = block.profile.unsqueeze(1).expand(-1, pair.shape[1], -1)
-        logits = self.logit(torch.cat([attended, profile, pair], dim=-1)).squeeze(-1)
-        inner = self.inner(torch.cat([attended, profile, triggers], dim=-1))
-        return logits + (inner * block.targets).sum(dim=-1)
+        drop = partial(drop_inputs, share=self.config.dropout, generator=generator)
+        inputs = drop(torch.cat([attended, profile, pair], dim=-1).flatten(0, 1))
+        logits = self.logit[2](drop(self.logit[:2](inputs))).squeeze(-1)
+        inner = self.inner(inputs[:, : 3 * self.config.dim]) * block.targets.flatten(0, 1)
+        return (logits + inner.sum(dim=-1)).view(pair.shape[:2])
 
     def embed_profiles(self, buckets: Tensor, offsets: Tensor) -> Tensor:
         """Average each user's profile features: int64 [v] cut at int64 [b + 1] -> [b, d]."""
@@ -144,6 +126,19 @@ class Scorer(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         """[b, n, d] -> [b, h, n, d / h]."""
         return x.unflatten(-1, (self.config.n_heads, -1)).transpose(1, 2)
+
+
+def drop_inputs(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
+    """
+    Dropout of each candidate's inputs by one of ``N_MASKS`` masks: [v, n] -> [v, n].
+
+    A mask of its own for each would take a third of a training step.
+    """
+    if generator is None or share == 0:
+        return x
+    is_kept = torch.bernoulli(x.new_full((N_MASKS, x.shape[-1]), 1 - share), generator=generator)
+    drawn = torch.randint(N_MASKS, x.shape[:1], generator=generator, device=x.device)
+    return x * functional.embedding(drawn, is_kept / (1 - share))
 
 
 def sampled_loss(logits: Tensor, log_q: Tensor, is_candidate: Tensor) -> Tensor:

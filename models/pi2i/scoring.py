@@ -66,7 +66,7 @@ class CatalogueScorer:
         self.network, self.index, self.config = network, index, network.config
         self.targets, self.triggers = targets, triggers
         d = self.config.dim
-        query, logit, inner = network.query[0], network.logit[1], network.inner[1]
+        query, logit, inner = network.query[0], network.logit[0], network.inner[0]
         target = torch.cat([targets, network.statistics(torch.from_numpy(index.statistics))], dim=1)
         pair = [d, target.shape[1], N_CROSS]
         query_trigger, query_target, query_cross = query.weight.split(pair, dim=1)
@@ -151,7 +151,7 @@ class CatalogueScorer:
             units = torch.addmm(units, self._attend(query, user.keys, user.values), self.of_attention.T)
         hidden, inner = units.split([w, self.config.dim], dim=1)
         target = self.targets[torch.from_numpy(candidates.codes)]
-        logits = network.logit[4](functional.relu(hidden)).squeeze(-1)
+        logits = network.logit[2](functional.relu(hidden)).squeeze(-1)
         return (logits + (inner * target).sum(dim=1)).numpy()
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:

@@ -17,10 +17,11 @@ import torch
 from models.increc.reproducible import repeatable
 from models.increc.start import find_device
 from models.increc.vocabulary import build_vocabulary
-from models.pi2i.batches import Batch, Batches, Samples, read_samples
+from models.pi2i.batches import Batch, Batches, Part, Samples, read_samples
 from models.pi2i.config import PI2IConfig
 from models.pi2i.model import TrainedScorer
 from models.pi2i.network import Scorer, UserBlock, sampled_loss
+from models.threads import map_in_threads
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def train(
     read = read_samples(samples, users, vocabulary, config)
     batches = Batches(read, vocabulary, config)
     losses: list[list[float]] = []
-    with repeatable(config.seed, config.n_threads, where):
+    with repeatable(config.seed, 1, where):
         network = _first_network(read, batches, config).to(where)
         optimizers = _optimizers(network, config)
         for epoch in range(1, config.epochs + 1):
@@ -105,6 +106,31 @@ def train(
         perf_counter() - started,
     )
     return TrainedScorer(config, vocabulary, network.cpu().eval()), report
+
+
+def differentiate(network: Scorer, batches: Batches, parts: list[Part], device: torch.device) -> float:
+    """
+    Give a step's mean loss, and every parameter its gradient.
+
+    Parts are scored side by side and added up in their order: threads do not change the result.
+    """
+    parameters = list(network.parameters())
+    n_samples = sum(len(part.samples) for part in parts)
+
+    def of_part(part: Part) -> tuple[float, tuple[torch.Tensor | None, ...]]:
+        batch = batches.batch(part)
+        moved = batch if device.type == "cpu" else batch.to(device)
+        generator = torch.Generator(device).manual_seed(part.seed)
+        log_q = moved.log_q if batches.config.logq else torch.zeros_like(moved.log_q)
+        logits = network(scored_block(network, moved), generator)
+        loss = sampled_loss(logits, log_q, moved.is_item) * (len(part.samples) / n_samples)
+        return loss.item(), torch.autograd.grad(loss, parameters, allow_unused=True)
+
+    n_threads = batches.config.n_threads if device.type == "cpu" else 1
+    losses, gradients = zip(*map_in_threads(of_part, parts, n_threads=n_threads), strict=True)
+    for parameter, of_parts in zip(parameters, zip(*gradients, strict=True), strict=True):
+        parameter.grad = None if of_parts[0] is None else sum(of_parts[1:], start=of_parts[0])
+    return sum(losses)
 
 
 def scored_block(network: Scorer, batch: Batch) -> UserBlock:
@@ -148,18 +174,11 @@ def _train_epoch(
     epoch: int,
     device: torch.device,
 ) -> list[float]:
-    network.train()
     losses = []
-    for batch in batches.epoch(epoch):
-        moved = batch if device.type == "cpu" else batch.to(device)
-        log_q = moved.log_q if batches.config.logq else torch.zeros_like(moved.log_q)
-        loss = sampled_loss(network(scored_block(network, moved)), log_q, moved.is_item)
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        loss.backward()
+    for parts in batches.epoch(epoch):
+        losses.append(differentiate(network, batches, parts, device))
         for optimizer in optimizers:
             optimizer.step()
-        losses.append(loss.item())
         if not np.isfinite(losses[-1]):
             raise NonFiniteLoss(
                 f"PI2I: the loss is {losses[-1]} at epoch {epoch}, step {len(losses)} of {batches.n_steps}; "

@@ -5,15 +5,17 @@ import pyarrow as pa
 import pytest
 import torch
 
+from models.increc.vocabulary import build_vocabulary
 from models.increc.weights import CorruptModel
-from models.pi2i.batches import Batches, NoSamples, read_samples, share_of_triggers
+from models.pi2i import batches as batches_module
+from models.pi2i.batches import Batches, NoSamples, Part, read_samples, share_of_triggers
 from models.pi2i.candidates import N_CROSS
 from models.pi2i.config import PI2IConfig
 from models.pi2i.model import TrainedScorer
-from models.pi2i.network import Normalised, Scorer, UserBlock, sampled_loss
+from models.pi2i.network import Normalised, Scorer, UserBlock, drop_inputs, sampled_loss
 from models.pi2i.sampling import draw_samples
 from models.pi2i.scoring import Candidates
-from models.pi2i.training import NonFiniteLoss, scored_block, train
+from models.pi2i.training import NonFiniteLoss, differentiate, scored_block, train
 from models.pi2i.trigger_index import COUNTS, N_STATISTICS, trigger_index
 
 SMALL = {"dim": 16, "hidden_dim": 16, "n_heads": 2, "batch_size": 64, "epochs": 6, "learning_rate": 0.01}
@@ -135,8 +137,8 @@ def test_fast_scoring_equals_the_plain_pass(values):
     fast = scorer.catalogue_scorer(index, items(), np.arange(N_ITEMS))
     rows = samples.to_pylist()
     for place, row in enumerate(rows):
-        one = Batches(_one(batches.samples, place), scorer.vocabulary, cfg)._batch(
-            np.zeros(1, np.int64), np.random.default_rng(0)
+        one = Batches(_one(batches.samples, place), scorer.vocabulary, cfg).batch(
+            Part(np.zeros(1, np.int64), seed=0)
         )
         with torch.inference_mode():
             plain = scorer.network(scored_block(scorer.network, one))[0]
@@ -220,6 +222,51 @@ def test_the_same_inputs_give_the_same_bytes(scorer):
     again = trained(config())
     assert again.to_bytes() == scorer.to_bytes()
     assert trained(config(seed=1)).to_bytes() != scorer.to_bytes()
+
+
+@pytest.mark.parametrize("values", ABLATIONS)
+def test_threads_do_not_change_what_is_learned(values):
+    one, three = (
+        trained(config(**values, epochs=2, n_threads=n), n=300).network.state_dict() for n in (1, 3)
+    )
+    assert all(torch.equal(one[name], three[name]) for name in one)
+
+
+@pytest.mark.parametrize("values", [{}, {"triggers": "none"}, {"attention": "self"}])
+def test_a_step_has_the_gradient_of_its_mean_loss_however_it_is_cut(values, monkeypatch):
+    cfg = config(**values, dropout=0.0, batch_size=300)
+    index = trigger_index(i2i_table(), item_statistics=counts())
+    samples, _ = draw_samples(clicks(300, is_planted=True), index, cfg, seed=1)
+    network, vocabulary = trained(cfg, n=300).network, build_vocabulary(items(), cfg)
+    batches = Batches(read_samples(samples, users(300), vocabulary, cfg), vocabulary, cfg)
+    gradients, losses = {}, {}
+    for part in (300, 7):
+        monkeypatch.setattr(batches_module, "PART", part)
+        (parts,) = batches.epoch(1)
+        losses[part] = differentiate(network, batches, parts, torch.device("cpu"))
+        gradients[part] = {
+            name: value.grad.to_dense()
+            for name, value in network.named_parameters()
+            if value.grad is not None
+        }
+    batch = batches.batch(Part(np.arange(len(samples)), seed=0))
+    loss = sampled_loss(network(scored_block(network, batch)), batch.log_q, batch.is_item)
+    assert losses == pytest.approx({300: loss.item(), 7: loss.item()}, rel=1e-5)
+    assert gradients[7].keys() == gradients[300].keys() >= {"item_embedding.id.weight", "logit.1.weight"}
+    for name, gradient in gradients[7].items():
+        torch.testing.assert_close(gradient, gradients[300][name], rtol=1e-3, atol=1e-6)
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    x = torch.ones(20_000, 8)
+    first, again, other = (drop_inputs(x, 0.25, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert sorted(first.unique().tolist()) == pytest.approx([0, 4 / 3])
+    assert (first == 0).float().mean().item() == pytest.approx(0.25, abs=0.05)
+    assert len(first.unique(dim=0)) > 100
+    assert drop_inputs(x, 0.25, None) is x
+    assert drop_inputs(x, 0.0, torch.Generator()) is x
 
 
 def test_bytes_give_the_same_model_and_damaged_ones_are_refused(scorer):
