@@ -323,8 +323,10 @@ def test_a_killed_training_process_is_told_in_one_line(prepared, tmp_path, monke
     monkeypatch.setattr(compare_command, "load_settings", lambda: settings)
 
     def kill_one() -> None:
-        while not multiprocessing.active_children():
+        # One that dies while the other is started leaves Python's pool waiting for that one.
+        while len(multiprocessing.active_children()) < 2:
             time.sleep(0.01)
+        time.sleep(0.1)
         multiprocessing.active_children()[0].kill()
 
     killer = threading.Thread(target=kill_one)
