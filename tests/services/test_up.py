@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -93,17 +94,18 @@ def test_up_says_what_runs_where_the_passwords_are_and_what_to_do(up: Place) -> 
 def test_pages_answer_those_who_log_in_and_nobody_else(up: Place) -> None:
     known = read_credentials(up.secrets_file)
     account = (known["MLFLOW_ADMIN_USERNAME"], known["MLFLOW_ADMIN_PASSWORD"])
+    get = partial(httpx.get, timeout=30)
     experiments = up.url("mlflow", "/api/2.0/mlflow/experiments/search?max_results=1")
 
-    assert httpx.get(experiments, auth=account).status_code == httpx.codes.OK
-    assert httpx.get(experiments).status_code == httpx.codes.UNAUTHORIZED
-    assert httpx.get(experiments, auth=("admin", "password1234")).status_code == httpx.codes.UNAUTHORIZED
-    foreign = httpx.get(experiments, auth=account, headers={"Host": "evil.example.org"})
+    assert get(experiments, auth=account).status_code == httpx.codes.OK
+    assert get(experiments).status_code == httpx.codes.UNAUTHORIZED
+    assert get(experiments, auth=("admin", "password1234")).status_code == httpx.codes.UNAUTHORIZED
+    foreign = get(experiments, auth=account, headers={"Host": "evil.example.org"})
     assert foreign.status_code == httpx.codes.FORBIDDEN
 
     with up.airflow() as airflow:
         assert airflow.get("dags")["total_entries"] >= 3
-    assert httpx.get(up.url("airflow", "/api/v2/dags")).status_code == httpx.codes.UNAUTHORIZED
+    assert get(up.url("airflow", "/api/v2/dags")).status_code == httpx.codes.UNAUTHORIZED
     with AirflowApi(up.url("airflow", ""), "admin", "admin") as stranger, pytest.raises(AirflowRefused):
         stranger.get("dags")
 
