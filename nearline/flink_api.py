@@ -36,7 +36,11 @@ class JobState:
 
 
 class FlinkApi:
-    """One cluster's REST interface; every method raises ``FlinkAway`` where it does not answer."""
+    """
+    One cluster's REST interface; every method raises ``FlinkAway`` where it does not answer.
+
+    ``jobs``, which gives the ids that the others take, does so for another server's answer, too.
+    """
 
     def __init__(self, url: str, timeout_seconds: float = TIMEOUT_SECONDS):
         """Connect to nothing yet."""
@@ -61,10 +65,10 @@ class FlinkApi:
         """Tell how long ago the job began."""
         return self._get(f"/jobs/{job_id}")["duration"] / 1000
 
-    def n_restarts(self, job_id: str) -> int:
-        """Count how often the job was restarted."""
+    def n_restarts(self, job_id: str) -> int | None:
+        """Count how often the job was restarted; None while Flink does not tell."""
         found = self._get(f"/jobs/{job_id}/metrics?get=numRestarts")
-        return int(float(found[0]["value"])) if found else 0
+        return int(float(found[0]["value"])) if found else None
 
     def counters(self, job_id: str) -> dict[str, int]:
         """Give the job's own counters, added up over its tasks."""

@@ -93,12 +93,10 @@ def status(settings: Settings) -> int:
         return 1
     api, config = state.api(), state.told()
     source = config.stream.kafka.topic if config.stream.kafka else config.stream.lines
-    n_restarts = api.n_restarts(job.job_id)
-    print(
-        f"job        {job.state}, {job.n_running} of {job.n_tasks} tasks, restarted {n_restarts} times, "
-        f"{config.stream.mode}; {api.url}"
-    )
+    print(f"job        {job.state}, {job.n_running} of {job.n_tasks} tasks, {config.stream.mode}; {api.url}")
     print(f"source     {source}")
+    n_restarts = api.n_restarts(job.job_id)
+    print(f"restarts   {'not told yet' if n_restarts is None else n_restarts}")
     print(f"watermark  {age(api.watermark(job.job_id))}")
     print(f"checkpoint {age(api.last_checkpoint(job.job_id))}")
     counters = api.counters(job.job_id)

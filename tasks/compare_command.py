@@ -102,6 +102,9 @@ def _train_all(plan: Plan, settings: Settings) -> "Iterator[UnitReport]":
             for done in as_completed(running):
                 yield done.result()
         except BrokenExecutor as error:
+            # The pool would wait for ever for one that was being started when another died.
+            for child in multiprocessing.active_children():
+                child.kill()
             raise TrainingKilled(
                 "a training process was killed, for memory perhaps; what is done is kept: run it again, with "
                 "TRIBUTARY_N_THREADS=1 for one training at a time"

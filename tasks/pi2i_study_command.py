@@ -68,7 +68,7 @@ def study_folder(plan: Plan, settings: Settings) -> Path:
     """Give the folder of a study's files, which follows from the plan and the settings behind its figures."""
     towers = {name: settings.methods[name].model_dump() for name in sorted(plan.towers)}
     parts = ("pi2i", "swing", "evaluation", "window_days", "history_length")
-    of_figures = settings.model_dump(mode="json", include=set(parts))
+    of_figures = settings.model_dump(mode="json", include=set(parts), exclude={"pi2i": {"n_threads"}})
     key = digest([plan.seeds, sorted(plan.variants), sorted(plan.truncations), towers, of_figures])
     days = "_".join(dict.fromkeys((str(plan.first), str(plan.last))))
     return settings.var / "pi2i_study" / f"{days}-{key[:12]}"

@@ -29,7 +29,7 @@ class JobReport:
     job_id: str
     state: str
     uptime_seconds: float
-    n_restarts: int
+    n_restarts: int | None
     watermark_lag_seconds: float | None
     """The clock less the slowest watermark: how far behind the stream the results are."""
     checkpoint_age_seconds: float | None

@@ -2,7 +2,8 @@
 How does a step cost what its batch holds? Embedding tables whose gradient names the rows it touches.
 
 Torch's own sparse gradients repeat a row for every use and are sorted and summed in each step; a batch that
-lists its distinct rows needs neither. Shapes: r rows of the table, n rows of the batch, d dim.
+lists its distinct rows needs neither, one in parts repeats a row for each part. Shapes: r rows of the table,
+n rows of the batch, d dim.
 """
 
 import torch

@@ -17,6 +17,7 @@ from models.pi2i.config import PI2IConfig
 from models.pi2i.sampling import SCHEMA
 from models.pi2i.trigger_index import N_STATISTICS
 
+# Samples that are scored together; another number draws other dropout masks.
 PART = 64
 
 
@@ -125,6 +126,7 @@ class Batches:
     def __init__(self, samples: Samples, vocabulary: Vocabulary, config: PI2IConfig) -> None:
         """Hold the samples."""
         self.samples, self.vocabulary, self.config = samples, vocabulary, config
+        self._places = Ragged(np.arange(len(samples.items.values)), samples.items.offsets)
         self.n_steps = -(-len(samples) // config.batch_size)
         self._side_starts = np.cumsum([0, *field_sizes(config)])[:-1]
 
@@ -148,7 +150,7 @@ class Batches:
         samples, chosen = self.samples, part.samples
         triggers, is_trigger = padded(samples.triggers.take(chosen))
         items, is_item = padded(samples.items.take(chosen))
-        places = Ragged(np.arange(len(samples.items.values)), samples.items.offsets).take(chosen).values
+        places = self._places.take(chosen).values
         reached_by = np.zeros((*items.shape, triggers.shape[1]), np.float32)
         reached_by[is_item] = share_of_triggers(
             samples.masks[places], triggers.shape[1], self.config, np.random.default_rng(part.seed)

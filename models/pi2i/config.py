@@ -83,7 +83,7 @@ class PI2IConfig(BaseModel):
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of samples, initial weights and their order.")
     n_threads: int = Field(
-        2, ge=1, le=256, description="CPU threads of training; does not change the result."
+        2, ge=1, le=256, description="CPU threads of training; does not change what is learned."
     )
 
     @model_validator(mode="after")

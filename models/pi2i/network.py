@@ -130,9 +130,10 @@ class Scorer(nn.Module):
 
 def drop_inputs(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
     """
-    Dropout of each candidate's inputs by one of ``N_MASKS`` masks: [v, n] -> [v, n].
+    Dropout of each candidate's inputs by one of ``N_MASKS`` masks, drawn anew: [v, n] -> [v, n].
 
-    A mask of its own for each would take a third of a training step.
+    A mask of its own for each would take a third of a training step. The inner product drops what the MLP
+    drops.
     """
     if generator is None or share == 0:
         return x

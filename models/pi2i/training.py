@@ -21,7 +21,7 @@ from models.pi2i.batches import Batch, Batches, Part, Samples, read_samples
 from models.pi2i.config import PI2IConfig
 from models.pi2i.model import TrainedScorer
 from models.pi2i.network import Scorer, UserBlock, sampled_loss
-from models.threads import map_in_threads
+from models.threads import iterate_in_threads
 
 log = logging.getLogger(__name__)
 
@@ -126,11 +126,16 @@ def differentiate(network: Scorer, batches: Batches, parts: list[Part], device: 
         loss = sampled_loss(logits, log_q, moved.is_item) * (len(part.samples) / n_samples)
         return loss.item(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
+    for parameter in parameters:
+        parameter.grad = None
     n_threads = batches.config.n_threads if device.type == "cpu" else 1
-    losses, gradients = zip(*map_in_threads(of_part, parts, n_threads=n_threads), strict=True)
-    for parameter, of_parts in zip(parameters, zip(*gradients, strict=True), strict=True):
-        parameter.grad = None if of_parts[0] is None else sum(of_parts[1:], start=of_parts[0])
-    return sum(losses)
+    total = 0.0
+    for loss, gradients in iterate_in_threads(of_part, parts, n_threads=n_threads):
+        total += loss
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+    return total
 
 
 def scored_block(network: Scorer, batch: Batch) -> UserBlock:

@@ -47,13 +47,15 @@ class LoggedStudy:
 
 @dataclass(frozen=True)
 class _Content:
-    """What a study's run holds: ``texts`` by file, ``figures`` as name, value and step."""
+    """What a study's run holds: ``texts`` by file's ending, ``figures`` as name, value and step."""
 
     name: str
     params: Mapping[str, object]
     note: str
     texts: Mapping[str, str]
     figures: Iterable[tuple[str, float | None, int]] = ()
+    file: str = "study"
+    """The stem of its files."""
 
 
 def log_study(study: Study, figure: Figure, settings: Settings) -> LoggedStudy:
@@ -75,7 +77,7 @@ def log_study(study: Study, figure: Figure, settings: Settings) -> LoggedStudy:
             yield "share_of_largest", step.share_of_largest, step.truncation
             yield "gain_of_next", step.gain, step.truncation
 
-    content = _Content(study.days, params, table, {"study.md": table + "\n"}, figures())
+    content = _Content(study.days, params, table, {"md": table + "\n"}, figures())
     return _log(EXPERIMENT, content, figure, digest, settings)
 
 
@@ -93,7 +95,7 @@ def log_pi2i_study(study: PI2IStudy, figure: Figure, settings: Settings) -> Logg
         for each in study.figures()
         for figure in _with_ends(f"{each.part}/{each.name}/{each.of_seed}", each, each.step)
     )
-    texts = {"study.md": told + "\n", "study.csv": text}
+    texts = {"md": told + "\n", "csv": text}
     return _log(PI2I_STUDY, _Content(study.days, params, told, texts, figures), figure, digest, settings)
 
 
@@ -116,7 +118,7 @@ def log_mnr_study(study: MNRStudy, figure: Figure, settings: Settings) -> Logged
         )
     )
     note = f"{study.summary()}\n\n{study.table('table1')}"
-    texts = {"study.md": study.markdown(), "study.csv": study.csv()}
+    texts = {"md": study.markdown(), "csv": study.csv()}
     return _log(MNR, _Content(study.days, params, note, texts, figures), figure, digest, settings)
 
 
@@ -142,7 +144,8 @@ def log_comparison(
         f"{plan.evaluated_days[0]} .. {plan.last_day}",
         {**plan.to_json(), "source": comparison.source},
         f"{comparison.summary()}\n\n{comparison.table('table1')}",
-        {"comparison.md": comparison.markdown(), "comparison.csv": comparison.csv()},
+        {"md": comparison.markdown(), "csv": comparison.csv()},
+        file="comparison",
     )
     return _log(COMPARISON, content, figure, digest, settings, log_trainings)
 
@@ -168,9 +171,9 @@ def _log(
         tags = {"code_version": code_version(), "mlflow.note.content": content.note[:MOST_NOTE]}
         log_values(client, run_id, tags=tags, params=content.params)
         _log_figures(client, run_id, content.figures)
-        for file, text in content.texts.items():
-            client.log_text(run_id, text, file)
-        client.log_figure(run_id, figure, next(iter(content.texts)).replace(".md", ".png"))
+        for ending, text in content.texts.items():
+            client.log_text(run_id, text, f"{content.file}.{ending}")
+        client.log_figure(run_id, figure, f"{content.file}.png")
         log_nested(client, run)
         client.set_terminated(run_id)
     return LoggedStudy(run_id, run_address(settings, run), is_new=True)

@@ -302,7 +302,7 @@ def test_status_tells_how_often_a_job_that_runs_was_restarted(
             mnr.job_config(mnr.load_settings(), state.cluster).model_dump_json()
         )
         assert mnr.main(["status"]) == 0
-        assert "job        RUNNING, 3 of 3 tasks, restarted 41 times, " in capsys.readouterr().out
+        assert "restarts   41\n" in capsys.readouterr().out
 
 
 def test_a_second_command_at_once_is_one_clear_line(capsys: pytest.CaptureFixture, var: Path) -> None:

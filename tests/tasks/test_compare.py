@@ -318,18 +318,18 @@ def test_a_killed_comparison_goes_on_and_ends_in_the_same_bytes(prepared, tmp_pa
     assert kept_files(whole).keys() == {"comparison.md", "comparison.csv", "comparison.png"}
 
 
-def test_a_killed_training_process_is_told_in_one_line(prepared, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("n_started", [1, 2])
+def test_a_killed_training_process_is_told_in_one_line(prepared, tmp_path, monkeypatch, capsys, n_started):
     settings = beside(prepared, tmp_path, n_threads=2)
     monkeypatch.setattr(compare_command, "load_settings", lambda: settings)
 
     def kill_one() -> None:
-        # One that dies while the other is started leaves Python's pool waiting for that one.
-        while len(multiprocessing.active_children()) < 2:
-            time.sleep(0.01)
-        time.sleep(0.1)
+        deadline = time.monotonic() + 60
+        while len(multiprocessing.active_children()) < n_started and time.monotonic() < deadline:
+            time.sleep(0.001)
         multiprocessing.active_children()[0].kill()
 
-    killer = threading.Thread(target=kill_one)
+    killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
     assert compare_command.main(ASKED) == 1
     killer.join()
