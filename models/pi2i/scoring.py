@@ -10,6 +10,7 @@ Shapes: c candidates, l triggers, d dim, w hidden width. Rows of first layers ar
 of the logit [w] and inner map [d] beside each other.
 """
 
+from math import factorial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,12 +22,16 @@ from torch.nn import functional
 from models.increc.ragged import Ragged
 from models.pi2i.batches import one_of_each
 from models.pi2i.candidates import N_CROSS, place_of_lowest
+from models.pi2i.config import PI2IConfig
 from models.pi2i.network import Scorer
 from models.pi2i.trigger_index import TriggerIndex
 from models.selection import best_first
 from models.threads import map_in_threads
 
-BLOCK = 2048
+BLOCK = 1024
+LEAST_EXPONENT = np.float32(-126)
+# The Taylor series of 2^x.
+C1, C2, C3, C4, C5, C6 = (np.float32(np.log(2) ** n / factorial(n)) for n in range(1, 7))
 SEED_OF_SINGLE = 0
 
 
@@ -48,13 +53,33 @@ class _User(NamedTuple):
     What is the same for all of a user's candidates.
 
     ``of_trigger`` float32 [l, 2 w + d]: rows of first layers, to each of which is added what profile and
-    sequence give, since the shares of a candidate's triggers sum to 1. ``keys`` and ``values`` are
-    [1, h, l, d / h].
+    sequence give, since the shares of a candidate's triggers sum to 1. ``keys`` [h, l, d / h] are scaled so
+    that attention weights are powers of 2; ``values`` [h, d / h, l].
     """
 
     of_trigger: np.ndarray
     keys: Tensor
     values: Tensor
+
+
+class _Memory:
+    """
+    Where a thread puts what it computes of n candidates; made once, since the system zeroes what it gives.
+
+    ``hidden`` [n, w] of the query, ``units`` [n, w + d], ``query`` and ``attended`` [h, d / h, n],
+    ``weights`` [h, l, n] and ``shares`` [h, 1, n]: 1 / the weights' sums.
+    """
+
+    def __init__(self, config: PI2IConfig, n_triggers: int, n: int) -> None:
+        heads = config.n_heads, config.dim // config.n_heads, n
+        self.hidden, self.units = (
+            torch.empty(n, width) for width in (config.hidden_dim, config.hidden_dim + config.dim)
+        )
+        self.query, self.attended = torch.empty(heads), torch.empty(heads)
+        self.weights, self.shares = (torch.empty(config.n_heads, length, n) for length in (n_triggers, 1))
+
+    def __len__(self) -> int:
+        return len(self.hidden)
 
 
 class CatalogueScorer:
@@ -85,6 +110,7 @@ class CatalogueScorer:
         self.of_profile = torch.cat([logit_profile, inner_profile])
         self.of_attention = torch.cat([logit_attention, inner_attention])
         self.inner_bias = functional.pad(inner.bias, (len(logit.bias), 0))
+        self.last_layer = network.logit[2].weight[0].numpy(), network.logit[2].bias.numpy()
 
     @torch.inference_mode()
     def embed_profiles(self, profiles: Ragged) -> Tensor:
@@ -119,63 +145,72 @@ class CatalogueScorer:
             masks = one_of_each(masks, np.random.default_rng(SEED_OF_SINGLE))
         logits = np.empty(len(codes), np.float32)
         user = self._user(profile, triggers)
+        blocks = iter(range(0, len(codes), BLOCK))
 
-        def score(first: int) -> None:
-            at = slice(first, first + BLOCK)
-            logits[at] = self._score(user, Candidates(codes[at], masks[at], cross[at]))
+        def score_blocks(_: int) -> None:
+            memory = None
+            for first in blocks:
+                at = slice(first, first + BLOCK)
+                own = Candidates(codes[at], masks[at], cross[at])
+                if memory is None or len(memory) != len(own.codes):
+                    memory = _Memory(self.config, len(triggers), len(own.codes))
+                logits[at] = self._score(user, own, memory)
 
-        map_in_threads(score, range(0, len(codes), BLOCK), n_threads=n_threads)
+        map_in_threads(score_blocks, range(min(n_threads, -(-len(codes) // BLOCK))), n_threads=n_threads)
         return logits
 
     @torch.inference_mode()
     def _user(self, profile: Tensor, triggers: np.ndarray) -> _User:
         own = torch.from_numpy(triggers.astype(np.int64))
-        network = self.network
+        network, n_heads = self.network, self.config.n_heads
         sequence = self.triggers[own] + network.place.weight[: len(own)]
-        keys, values = self._heads(network.key(sequence)), self._heads(network.value(sequence))
-        if network.own_query is not None:
-            attended = self._attend(network.own_query(sequence), keys, values).mean(dim=0)
-            profile = profile + self.of_attention @ attended
+        scale = np.log2(np.e) / (self.config.dim / n_heads) ** 0.5
+        keys = (network.key(sequence) * scale).unflatten(1, (n_heads, -1)).transpose(0, 1).contiguous()
+        values = network.value(sequence).T.contiguous().unflatten(0, (n_heads, -1))
         of_trigger = self.of_trigger[triggers]
+        user = _User(of_trigger, keys, values)
+        if network.own_query is not None:
+            memory = _Memory(self.config, len(own), len(own))
+            memory.query.flatten(0, 1).copy_(network.own_query(sequence).T)
+            attended = _attend(user, memory).mean(dim=1)
+            profile = profile + self.of_attention @ attended
         of_trigger[:, self.config.hidden_dim :] += profile.numpy()
-        return _User(of_trigger, keys, values)
+        return user
 
     @torch.inference_mode()
-    def _score(self, user: _User, candidates: Candidates) -> np.ndarray:
-        w, network = self.config.hidden_dim, self.network
-        units = np.empty((len(candidates.codes), self.of_trigger.shape[1]), np.float32)
-        _first_layers(self.of_target, self.of_cross, user.of_trigger, *candidates, units)
-        query, units = torch.from_numpy(units).split([w, w + self.config.dim], dim=1)
-        if network.own_query is None:
-            query = network.query[2](query.relu_())
-            units = torch.addmm(units, self._attend(query, user.keys, user.values), self.of_attention.T)
-        hidden, inner = units.split([w, self.config.dim], dim=1)
-        target = self.targets[torch.from_numpy(candidates.codes)]
-        logits = network.logit[2](functional.relu(hidden)).squeeze(-1)
-        return (logits + (inner * target).sum(dim=1)).numpy()
+    def _score(self, user: _User, candidates: Candidates, memory: _Memory) -> np.ndarray:
+        hidden, units = memory.hidden, memory.units
+        _first_layers(
+            self.of_target, self.of_cross, user.of_trigger, *candidates, hidden.numpy(), units.numpy()
+        )
+        if self.network.own_query is None:
+            layer, query = self.network.query[2], memory.query.flatten(0, 1)
+            torch.addmm(layer.bias.unsqueeze(1), layer.weight, hidden.T, out=query)
+            units.addmm_(_attend(user, memory).T, self.of_attention.T)
+        return _last_layers(units.numpy(), self.targets.numpy(), candidates.codes, *self.last_layer)
 
-    def _attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Attend from [c, d] to the sequence: [c, d]."""
-        attended = functional.scaled_dot_product_attention(self._heads(query), keys, values)
-        return attended[0].transpose(0, 1).flatten(1)
 
-    def _heads(self, x: Tensor) -> Tensor:
-        """[n, d] -> [1, h, n, d / h]."""
-        return x.unflatten(-1, (self.config.n_heads, -1)).transpose(0, 1).unsqueeze(0)
+def _attend(user: _User, memory: _Memory) -> Tensor:
+    """Attend from the memory's queries to the user's sequence: [d, n]."""
+    torch.bmm(user.keys, memory.query, out=memory.weights)
+    _powers(memory.weights.numpy(), memory.shares.numpy())
+    torch.bmm(user.values, memory.weights, out=memory.attended)
+    return memory.attended.mul_(memory.shares).flatten(0, 1)
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _first_layers(of_target, of_cross, of_trigger, codes, masks, cross, units):
+def _first_layers(of_target, of_cross, of_trigger, codes, masks, cross, query, units):
     """
     Add up what triggers, in equal shares, target and cross features give to the first layers.
 
-    ``units`` [c, 2 w + d] becomes the result. The loops over units are innermost or around a loop of fixed
-    length, so that they become vector code.
+    ``query`` [c, w], after its ReLU, and ``units`` [c, w + d] become the result. The loops over units are
+    innermost or around a loop of fixed length, so that they become vector code.
     """
-    n_first = of_target.shape[1]
+    n_query, n_first = query.shape[1], of_target.shape[1]
+    total = np.empty(of_trigger.shape[1], np.float32)
     for row in range(len(codes)):
-        own, target, features = units[row], of_target[codes[row]], cross[row]
-        own[:] = 0
+        target, features = of_target[codes[row]], cross[row]
+        total[:] = 0
         n_reaching = 0
         for word in range(masks.shape[1]):
             bits = masks[row, word]
@@ -183,13 +218,66 @@ def _first_layers(of_target, of_cross, of_trigger, codes, masks, cross, units):
                 trigger = of_trigger[64 * word + place_of_lowest(bits)]
                 bits &= bits - np.uint64(1)
                 n_reaching += 1
-                for unit in range(len(own)):
-                    own[unit] += trigger[unit]
+                for unit in range(len(total)):
+                    total[unit] += trigger[unit]
         share = np.float32(1 / n_reaching)
         for unit in range(n_first):
-            total = own[unit] * share + target[unit]
+            value = total[unit] * share + target[unit]
             for feature in range(N_CROSS):
-                total += features[feature] * of_cross[feature, unit]
-            own[unit] = total
-        for unit in range(n_first, len(own)):
-            own[unit] *= share
+                value += features[feature] * of_cross[feature, unit]
+            total[unit] = value
+        for unit in range(n_query):
+            query[row, unit] = max(total[unit], np.float32(0))
+        for unit in range(n_query, n_first):
+            units[row, unit - n_query] = total[unit]
+        for unit in range(n_first, len(total)):
+            units[row, unit - n_query] = total[unit] * share
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _powers(exponents, shares):
+    """
+    Give 2^(x - the column's largest) for ``exponents`` float32 [h, l, n], in place, and 1 / their sums.
+
+    The power of the rest to the nearest integer, within [-0.5, 0.5], is that of the Taylor series: to 1e-7.
+    """
+    n_heads, n_rows, n = exponents.shape
+    bits = np.empty(n, np.int32)
+    whole_powers = bits.view(np.float32)
+    for head in range(n_heads):
+        largest, total = exponents[head, 0].copy(), np.zeros(n, np.float32)
+        for at in range(1, n_rows):
+            row = exponents[head, at]
+            for i in range(n):
+                largest[i] = row[i] if row[i] > largest[i] else largest[i]
+        for at in range(n_rows):
+            row = exponents[head, at]
+            for i in range(n):
+                x = row[i] - largest[i]
+                x = x if x > LEAST_EXPONENT else LEAST_EXPONENT
+                whole = np.int32(x - np.float32(0.5))
+                bits[i] = (whole + 127) << 23
+                rest = x - np.float32(whole)
+                power = (C6 * rest + C5) * rest + C4
+                row[i] = (((power * rest + C3) * rest + C2) * rest + C1) * rest + np.float32(1)
+            for i in range(n):
+                row[i] *= whole_powers[i]
+                total[i] += row[i]
+        for i in range(n):
+            shares[head, 0, i] = 1 / total[i]
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _last_layers(units, targets, codes, weight, bias):
+    """Give the hidden units' logit plus the inner product with the target: float32 [c]."""
+    w = len(weight)
+    logits = np.empty(len(codes), np.float32)
+    for row in range(len(codes)):
+        own, target = units[row], targets[codes[row]]
+        total = bias[0]
+        for unit in range(w):
+            total += max(own[unit], np.float32(0)) * weight[unit]
+        for unit in range(len(target)):
+            total += own[w + unit] * target[unit]
+        logits[row] = total
+    return logits
