@@ -69,8 +69,10 @@ def list_lengths(lists: pa.ListArray) -> np.ndarray:
 
 
 def one_array(lists: pa.ListArray | pa.ChunkedArray) -> pa.ListArray:
-    """Give the lists as one array."""
-    return lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
+    """Give the lists as one array; those that are one already are not copied."""
+    if not isinstance(lists, pa.ChunkedArray):
+        return lists
+    return lists.chunk(0) if lists.num_chunks == 1 else lists.combine_chunks()
 
 
 def ids_from_arrow(lists: pa.ListArray | pa.ChunkedArray) -> Ragged:

@@ -21,6 +21,7 @@ from models.pi2i.trigger_index import COUNTS, N_STATISTICS, trigger_index
 SMALL = {"dim": 16, "hidden_dim": 16, "n_heads": 2, "batch_size": 64, "epochs": 6, "learning_rate": 0.01}
 ABLATIONS = [{}, {"triggers": "single"}, {"triggers": "none"}, {"attention": "self"}]
 N_ITEMS = 60
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
 def config(**values) -> PI2IConfig:
@@ -90,9 +91,9 @@ def clicks(n: int, *, is_planted: bool, seed: int = 2) -> pa.Table:
     )
 
 
-def trained(cfg: PI2IConfig, *, is_planted: bool = True, n: int = 1500) -> TrainedScorer:
+def trained(cfg: PI2IConfig, *, is_planted: bool = True, n: int = 1500, device: str = "cpu") -> TrainedScorer:
     samples, _ = draw_samples(clicks(n, is_planted=is_planted), trigger_index(i2i_table()), cfg, seed=1)
-    return train(samples, items(), users(n), cfg, device="cpu")[0]
+    return train(samples, items(), users(n), cfg, device=device)[0]
 
 
 def hit_rate(scorer: TrainedScorer, k: int, *, is_planted: bool = True) -> float:
@@ -115,9 +116,10 @@ def scorer() -> TrainedScorer:
     return trained(config())
 
 
-def test_scorer_learns_what_follows_whom(scorer):
-    assert hit_rate(scorer, 5) > 0.6
-    assert hit_rate(trained(config(), is_planted=False), 5, is_planted=False) < 0.35
+@pytest.mark.parametrize("device", DEVICES)
+def test_scorer_learns_what_follows_whom(device):
+    assert hit_rate(trained(config(), device=device), 5) > 0.6
+    assert hit_rate(trained(config(), is_planted=False, device=device), 5, is_planted=False) < 0.35
 
 
 @pytest.mark.parametrize("triggers", ["single", "none"])
