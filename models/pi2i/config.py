@@ -64,7 +64,7 @@ class PI2IConfig(BaseModel):
         description="Share of the inputs and hidden units that a training step drops for a candidate.",
     )
     learning_rate: float = Field(0.003, gt=0, le=10, description="Learning rate of Adam.")
-    epochs: int = Field(3, ge=1, le=1000, description="Passes over the samples.")
+    epochs: int = Field(2, ge=1, le=1000, description="Passes over the samples.")
     batch_size: int = Field(512, ge=1, le=1_000_000, description="Samples (clicks) per step.")
     n_category_buckets: int = Field(
         1024, ge=0, le=10_000_000, description="Hash buckets of category_id; 0 leaves the feature out."
