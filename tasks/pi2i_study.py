@@ -31,7 +31,7 @@ from tasks.evaluate import Behaviour, read_behaviour
 from tasks.pi2i_results import Cut, PI2IStudy, Row, UserFirings
 from tasks.pi2i_samples import draw_day
 from tasks.settings import BASE, PI2I, Settings
-from tasks.train import is_warming_up, read_items, training_days
+from tasks.train import is_warming_up, read_in_one_piece, read_items, training_days
 
 FULL, SWING = "full", "swing"
 VARIANTS: dict[str, dict[str, str]] = {
@@ -257,7 +257,7 @@ class _Study:
         days = training_days(self.lakehouse, self.plan.first, self.settings)
         kept = self.settings.pi2i
         if (config.sampling, config.seed) == (kept.sampling, kept.seed):
-            return self.lakehouse.read_days(tables.PI2I_SAMPLE, days)
+            return read_in_one_piece(self.lakehouse, tables.PI2I_SAMPLE, days)
         return pa.concat_tables([draw_day(self.lakehouse, day, config, self.settings)[0] for day in days])
 
     def _hit_rates(self, ranks: Ranks) -> dict[int, Interval]:

@@ -125,7 +125,7 @@ def _train_pi2i(day: date, settings: Settings) -> TrainReport:
     if is_warming_up(lakehouse, day, settings):
         return TrainReport(PI2I, 0, 0.0, None, is_warming_up=True)
     scorer, report = train_scorer(
-        _read_in_one_piece(lakehouse, tables.PI2I_SAMPLE, training_days(lakehouse, day, settings)),
+        read_in_one_piece(lakehouse, tables.PI2I_SAMPLE, training_days(lakehouse, day, settings)),
         read_items(lakehouse, day - ONE_DAY, settings),
         lakehouse.read(tables.USER_SNAPSHOT, day - ONE_DAY),
         settings.pi2i,
@@ -135,7 +135,7 @@ def _train_pi2i(day: date, settings: Settings) -> TrainReport:
     return TrainReport(PI2I, report.n_samples, report.seconds, report.epoch_losses[-1], is_warming_up=False)
 
 
-def _read_in_one_piece(lakehouse: Lakehouse, table: tables.Table, days: list[date]) -> pa.Table:
+def read_in_one_piece(lakehouse: Lakehouse, table: tables.Table, days: list[date]) -> pa.Table:
     """Read rows for training to work on views of; what reading took beside them goes back to the system."""
     rows = lakehouse.read_days(table, days).combine_chunks()
     pa.default_memory_pool().release_unused()

@@ -20,15 +20,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.increc.ragged import Ragged
+from models.increc.reproducible import take_over_threads
 from models.pi2i.batches import one_of_each
 from models.pi2i.candidates import N_CROSS, place_of_lowest
 from models.pi2i.config import PI2IConfig
 from models.pi2i.network import Scorer
 from models.pi2i.trigger_index import TriggerIndex
 from models.selection import best_first
-from models.threads import map_in_threads
+from models.threads import map_in_threads, thread_count
 
 BLOCK = 1024
+# Below it no power is a normal float32.
 LEAST_EXPONENT = np.float32(-126)
 # The Taylor series of 2^x.
 C1, C2, C3, C4, C5, C6 = (np.float32(np.log(2) ** n / factorial(n)) for n in range(1, 7))
@@ -64,22 +66,21 @@ class _User(NamedTuple):
 
 class _Memory:
     """
-    Where a thread puts what it computes of n candidates; made once, since the system zeroes what it gives.
+    Where a thread puts what it computes of n candidates; made once, since new memory costs page faults.
 
-    ``hidden`` [n, w] of the query, ``units`` [n, w + d], ``query`` and ``attended`` [h, d / h, n],
-    ``weights`` [h, l, n] and ``shares`` [h, 1, n]: 1 / the weights' sums.
+    ``hidden`` [n, w] are the query's hidden units, ``units`` [n, w + d] those of the logit and the inner map;
+    ``query`` and ``attended`` [h, d / h, n]; ``weights`` [h, l, n] and ``inverse_sums`` [h, 1, n] of them.
     """
 
     def __init__(self, config: PI2IConfig, n_triggers: int, n: int) -> None:
-        heads = config.n_heads, config.dim // config.n_heads, n
+        self.n, heads = n, (config.n_heads, config.dim // config.n_heads, n)
         self.hidden, self.units = (
             torch.empty(n, width) for width in (config.hidden_dim, config.hidden_dim + config.dim)
         )
         self.query, self.attended = torch.empty(heads), torch.empty(heads)
-        self.weights, self.shares = (torch.empty(config.n_heads, length, n) for length in (n_triggers, 1))
-
-    def __len__(self) -> int:
-        return len(self.hidden)
+        self.weights, self.inverse_sums = (
+            torch.empty(config.n_heads, length, n) for length in (n_triggers, 1)
+        )
 
 
 class CatalogueScorer:
@@ -135,7 +136,8 @@ class CatalogueScorer:
             profile: [w + d] of ``embed_profiles``.
             triggers: int32 [l] places in the embedded triggers, newest first.
             candidates: what these triggers reach.
-            n_threads: threads over blocks, beside those that torch has; does not change the result.
+            n_threads: threads over blocks, beside those that torch has, 0 for one per CPU; does not change
+                the result.
 
         Returns:
             float32 [c].
@@ -145,18 +147,20 @@ class CatalogueScorer:
             masks = one_of_each(masks, np.random.default_rng(SEED_OF_SINGLE))
         logits = np.empty(len(codes), np.float32)
         user = self._user(profile, triggers)
-        blocks = iter(range(0, len(codes), BLOCK))
+        n_threads = thread_count(n_threads)
 
-        def score_blocks(_: int) -> None:
+        def score_blocks(firsts: range) -> None:
+            take_over_threads()
             memory = None
-            for first in blocks:
+            for first in firsts:
                 at = slice(first, first + BLOCK)
                 own = Candidates(codes[at], masks[at], cross[at])
-                if memory is None or len(memory) != len(own.codes):
+                if memory is None or memory.n != len(own.codes):
                     memory = _Memory(self.config, len(triggers), len(own.codes))
                 logits[at] = self._score(user, own, memory)
 
-        map_in_threads(score_blocks, range(min(n_threads, -(-len(codes) // BLOCK))), n_threads=n_threads)
+        parts = [range(first * BLOCK, len(codes), n_threads * BLOCK) for first in range(n_threads)]
+        map_in_threads(score_blocks, [part for part in parts if part], n_threads=n_threads)
         return logits
 
     @torch.inference_mode()
@@ -191,22 +195,22 @@ class CatalogueScorer:
 
 
 def _attend(user: _User, memory: _Memory) -> Tensor:
-    """Attend from the memory's queries to the user's sequence: [d, n]."""
+    """Attend from the memory's queries to the user's sequence: [d, n], a view of the memory."""
     torch.bmm(user.keys, memory.query, out=memory.weights)
-    _powers(memory.weights.numpy(), memory.shares.numpy())
+    _powers(memory.weights.numpy(), memory.inverse_sums.numpy())
     torch.bmm(user.values, memory.weights, out=memory.attended)
-    return memory.attended.mul_(memory.shares).flatten(0, 1)
+    return memory.attended.mul_(memory.inverse_sums).flatten(0, 1)
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _first_layers(of_target, of_cross, of_trigger, codes, masks, cross, query, units):
+def _first_layers(of_target, of_cross, of_trigger, codes, masks, cross, hidden, units):
     """
     Add up what triggers, in equal shares, target and cross features give to the first layers.
 
-    ``query`` [c, w], after its ReLU, and ``units`` [c, w + d] become the result. The loops over units are
+    ``hidden`` [c, w], after the ReLU, and ``units`` [c, w + d] become the result. The loops over units are
     innermost or around a loop of fixed length, so that they become vector code.
     """
-    n_query, n_first = query.shape[1], of_target.shape[1]
+    n_query, n_first = hidden.shape[1], of_target.shape[1]
     total = np.empty(of_trigger.shape[1], np.float32)
     for row in range(len(codes)):
         target, features = of_target[codes[row]], cross[row]
@@ -227,7 +231,7 @@ def _first_layers(of_target, of_cross, of_trigger, codes, masks, cross, query, u
                 value += features[feature] * of_cross[feature, unit]
             total[unit] = value
         for unit in range(n_query):
-            query[row, unit] = max(total[unit], np.float32(0))
+            hidden[row, unit] = max(total[unit], np.float32(0))
         for unit in range(n_query, n_first):
             units[row, unit - n_query] = total[unit]
         for unit in range(n_first, len(total)):
@@ -235,11 +239,13 @@ def _first_layers(of_target, of_cross, of_trigger, codes, masks, cross, query, u
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _powers(exponents, shares):
+def _powers(exponents, inverse_sums):
     """
-    Give 2^(x - the column's largest) for ``exponents`` float32 [h, l, n], in place, and 1 / their sums.
+    Give 2^(x - the column's largest) in place of x, finite float32 [h, l, n], and 1 / their sums.
 
-    The power of the rest to the nearest integer, within [-0.5, 0.5], is that of the Taylor series: to 1e-7.
+    No x above 0 is left, so that cutting x - 0.5 rounds to the nearest integer, whose power is made of bits;
+    that of the rest, within [-0.5, 0.5], is the Taylor series, to 3e-7 of it. Candidates lie side by side:
+    plain loops over them become vector code.
     """
     n_heads, n_rows, n = exponents.shape
     bits = np.empty(n, np.int32)
@@ -264,7 +270,7 @@ def _powers(exponents, shares):
                 row[i] *= whole_powers[i]
                 total[i] += row[i]
         for i in range(n):
-            shares[head, 0, i] = 1 / total[i]
+            inverse_sums[head, 0, i] = np.float32(1) / total[i]
 
 
 @njit(cache=True, nogil=True, fastmath=True)

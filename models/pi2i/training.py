@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from models.increc.reproducible import repeatable
+from models.increc.reproducible import repeatable, take_over_threads
 from models.increc.start import find_device
 from models.increc.vocabulary import build_vocabulary
 from models.pi2i.batches import Batch, Batches, Part, Samples, read_samples
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class NonFiniteLoss(ValueError):
-    """A loss became infinite or not a number."""
+    """A loss, or a weight after the last step, became infinite or not a number."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def train(
         NoSamples: nothing to learn from.
         MissingColumn: a table lacks a column.
         NoSuchDevice: ``device`` is unknown or not there.
-        NonFiniteLoss: training diverged; names the epoch and the step.
+        NonFiniteLoss: training diverged, at its last step even, which no loss tells of.
     """
     started = perf_counter()
     where = find_device(device)
@@ -95,6 +95,7 @@ def train(
             log.info("PI2I epoch %d/%d: loss %.4f", epoch, config.epochs, mean)
             if on_epoch:
                 on_epoch(epoch, mean, TrainedScorer(config, vocabulary, network.eval()))
+        _check_weights(network, config)
     report = TrainingReport(
         where.type,
         len(read),
@@ -118,6 +119,7 @@ def differentiate(network: Scorer, batches: Batches, parts: list[Part], device: 
     n_samples = sum(len(part.samples) for part in parts)
 
     def of_part(part: Part) -> tuple[float, tuple[torch.Tensor | None, ...]]:
+        take_over_threads()
         batch = batches.batch(part)
         moved = batch if device.type == "cpu" else batch.to(device)
         generator = torch.Generator(device).manual_seed(part.seed)
@@ -190,3 +192,11 @@ def _train_epoch(
                 f"lower learning_rate ({batches.config.learning_rate})"
             )
     return losses
+
+
+def _check_weights(network: Scorer, config: PI2IConfig) -> None:
+    """Check what training ends with: a loss is computed before its step, so none tells of the last."""
+    for name, value in network.state_dict().items():
+        if not value.sum().isfinite():
+            remedy = f"lower learning_rate ({config.learning_rate})"
+            raise NonFiniteLoss(f"PI2I: {name} is not finite after the last step; {remedy}")

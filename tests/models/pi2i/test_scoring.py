@@ -1,11 +1,14 @@
 """Fast scoring against the plain pass in float64, on random networks over several blocks of candidates."""
 
+from copy import deepcopy
+
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
 from models.increc.ragged import Ragged
+from models.increc.reproducible import cpu_threads
 from models.pi2i.batches import share_of_triggers
 from models.pi2i.candidates import N_CROSS
 from models.pi2i.config import PI2IConfig
@@ -25,6 +28,8 @@ class Drawn:
         self.config = config
         self.network = Scorer(config, 1).eval()
         self.network.key.weight.data *= scale
+        for features in (self.network.cross, self.network.statistics):
+            features.fit(torch.randn(50, len(features.mean)) * 2 + 1)
         trigger, target = np.divmod(np.arange(N_TRIGGERS * N_ITEMS), N_ITEMS)
         table = {
             "trigger_item_id": trigger,
@@ -61,16 +66,18 @@ class Drawn:
             torch.from_numpy(cross)[None].double(),
             torch.from_numpy(self.index.statistics[codes])[None].double(),
         )
-        return self.network.double()(block)[0].numpy()
+        return deepcopy(self.network).double()(block)[0].numpy()
 
 
 @pytest.mark.parametrize("values", [{}, {"attention": "self"}, {"triggers": "single"}, {"triggers": "none"}])
-@pytest.mark.parametrize(("n_heads", "n_triggers"), [(1, N_TRIGGERS), (4, 7), (2, 1)])
+@pytest.mark.parametrize(("n_heads", "n_triggers"), [(1, N_TRIGGERS), (1, 7), (4, 7), (2, 1)])
 def test_blocks_equal_the_plain_pass_whatever_the_threads(values, n_heads, n_triggers):
     config = PI2IConfig(dim=16, hidden_dim=24, n_heads=n_heads, **values)
     drawn = Drawn(config, 2 * BLOCK + 1, n_triggers, scale=1.0)
-    one, three = drawn.fast(), drawn.fast(n_threads=3)
+    with cpu_threads(1):
+        one, three, as_cpus = (drawn.fast(n_threads=n) for n in (1, 3, 0))
     assert np.array_equal(one, three)
+    assert np.array_equal(one, as_cpus)
     np.testing.assert_allclose(one, drawn.plain(), rtol=1e-4, atol=1e-5)
 
 
