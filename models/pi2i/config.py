@@ -58,13 +58,13 @@ class PI2IConfig(BaseModel):
     hidden_dim: int = Field(64, ge=2, le=4096, description="Width of the hidden layer of either MLP.")
     n_heads: int = Field(2, ge=1, le=64, description="Heads of the target attention; divides dim.")
     dropout: float = Field(
-        0.1,
+        0.2,
         ge=0,
         lt=1,
         description="Share of the inputs and hidden units that a training step drops for a candidate.",
     )
-    learning_rate: float = Field(0.005, gt=0, le=10, description="Learning rate of Adam.")
-    epochs: int = Field(2, ge=1, le=1000, description="Passes over the samples.")
+    learning_rate: float = Field(0.003, gt=0, le=10, description="Learning rate of Adam.")
+    epochs: int = Field(3, ge=1, le=1000, description="Passes over the samples.")
     batch_size: int = Field(512, ge=1, le=1_000_000, description="Samples (clicks) per step.")
     n_category_buckets: int = Field(
         1024, ge=0, le=10_000_000, description="Hash buckets of category_id; 0 leaves the feature out."

@@ -23,6 +23,7 @@ from models.pi2i.config import MOST_TRIGGERS, PI2IConfig
 from models.pi2i.trigger_index import N_STATISTICS
 
 LEAST_DEVIATION = 1e-6
+N_MASKS = 512
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,10 @@ class Scorer(nn.Module):
         attended = self._attend(pair, block)
         profile = block.profile.unsqueeze(1).expand(-1, pair.shape[1], -1)
         drop = partial(drop_inputs, share=self.config.dropout, generator=generator)
-        inputs = drop(torch.cat([attended, profile, pair], dim=-1))
+        inputs = drop(torch.cat([attended, profile, pair], dim=-1).flatten(0, 1))
         logits = self.logit[2](drop(self.logit[:2](inputs))).squeeze(-1)
-        return logits + (self.inner(inputs[..., : 3 * self.config.dim]) * block.targets).sum(dim=-1)
+        inner = self.inner(inputs[:, : 3 * self.config.dim]) * block.targets.flatten(0, 1)
+        return (logits + inner.sum(dim=-1)).view(pair.shape[:2])
 
     def embed_profiles(self, buckets: Tensor, offsets: Tensor) -> Tensor:
         """Average each user's profile features: int64 [v] cut at int64 [b + 1] -> [b, d]."""
@@ -128,17 +130,16 @@ class Scorer(nn.Module):
 
 def drop_inputs(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
     """
-    Dropout of each candidate's inputs by one of b + c - 1 masks, drawn anew: [b, c, n] -> [b, c, n].
+    Dropout of each candidate's inputs by one of ``N_MASKS`` masks, drawn anew: [v, n] -> [v, n].
 
-    Candidate j of user i has mask i + j: of neighbouring users other candidates share one, but never two of
-    one user or the positives of two. Drawing one for each would take a third of a training step. The inner
-    product drops what the MLP drops.
+    A mask of its own for each would take a third of a training step. The inner product drops what the MLP
+    drops.
     """
     if generator is None or share == 0:
         return x
-    b, c, n = x.shape
-    is_kept = torch.bernoulli(x.new_full((b + c - 1, n), 1 - share), generator=generator)
-    return x * (is_kept / (1 - share)).unfold(0, c, 1).transpose(1, 2)
+    is_kept = torch.bernoulli(x.new_full((N_MASKS, x.shape[-1]), 1 - share), generator=generator)
+    drawn = torch.randint(N_MASKS, x.shape[:1], generator=generator, device=x.device)
+    return x * functional.embedding(drawn, is_kept / (1 - share))
 
 
 def sampled_loss(logits: Tensor, log_q: Tensor, is_candidate: Tensor) -> Tensor:

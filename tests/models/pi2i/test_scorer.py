@@ -275,16 +275,13 @@ def test_a_step_has_the_gradient_of_its_mean_loss_however_it_is_cut(values, monk
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean():
-    x = torch.ones(100, 200, 8)
+    x = torch.ones(20_000, 8)
     first, again, other = (drop_inputs(x, 0.25, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert sorted(first.unique().tolist()) == pytest.approx([0, 4 / 3])
     assert (first == 0).float().mean().item() == pytest.approx(0.25, abs=0.05)
-    assert torch.equal(first[1:, :-1], first[:-1, 1:])
-    wide = drop_inputs(torch.ones(3, 5, 64), 0.5, torch.Generator().manual_seed(1))
-    assert len(wide[:, 0].unique(dim=0)) == 3
-    assert [len(each.unique(dim=0)) for each in wide] == [5, 5, 5]
+    assert len(first.unique(dim=0)) > 100
     assert drop_inputs(x, 0.25, None) is x
     assert drop_inputs(x, 0.0, torch.Generator()) is x
 
