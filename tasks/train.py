@@ -136,9 +136,11 @@ def _train_pi2i(day: date, settings: Settings) -> TrainReport:
 
 
 def read_in_one_piece(lakehouse: Lakehouse, table: tables.Table, days: list[date]) -> pa.Table:
-    """Read rows for training to work on views of; what reading took beside them goes back to the system."""
+    """Read rows for training to work on views of; what Arrow keeps beside them goes back to the system."""
+    pool = pa.default_memory_pool()
+    pool.release_unused()
     rows = lakehouse.read_days(table, days).combine_chunks()
-    pa.default_memory_pool().release_unused()
+    pool.release_unused()
     return rows
 
 
