@@ -7,6 +7,7 @@ from several threads at once, and the number of threads never changes a result.
 """
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,7 @@ def map_in_threads(
     n_threads = min(thread_count(n_threads), len(pieces))
     if n_threads <= 1:
         return [function(piece) for piece in pieces]
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="tributary") as pool:
+    with _pool(n_threads) as pool:
         return list(pool.map(function, pieces))
 
 
@@ -47,7 +48,7 @@ def iterate_in_threads(
     if n_threads <= 1:
         yield from map(function, pieces)
         return
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="tributary") as pool:
+    with _pool(n_threads) as pool:
         waiting = deque()
         try:
             for piece in pieces:
@@ -67,3 +68,18 @@ def row_ranges(n_rows: int, *, n_threads: int = 0, largest: int | None = None) -
     if largest is not None:
         rows = max(1, min(rows, largest))
     return list(pairwise([*range(0, n_rows, rows), n_rows]))
+
+
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="tributary", initializer=_tell_torch)
+
+
+def _tell_torch() -> None:
+    """
+    Let torch, where it is loaded, look at its number of threads before it computes in a new thread.
+
+    By itself it does so at the thread's first parallel loop alone: a matrix product before it would run on
+    all CPUs, and add up in another order.
+    """
+    if torch := sys.modules.get("torch"):
+        torch.get_num_threads()

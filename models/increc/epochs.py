@@ -14,6 +14,7 @@ from models.increc.losses import total_loss
 from models.increc.network import IncRec
 from models.increc.objective import loss_terms, most_similar_of_day
 from models.increc.vocabulary import Vocabulary
+from models.increc.weights import not_finite
 
 BLOCK = 65_536
 STEPS_BETWEEN_CHECKS = 64
@@ -83,12 +84,8 @@ def check_weights(tensors: dict[str, Tensor], config: IncRecConfig) -> None:
     Raises:
         NonFiniteLoss: one is not finite: a loss is computed before its step, so none tells of the last.
     """
-    for name, value in tensors.items():
-        # One number of a sum tells of all, and needs no memory of the table's size.
-        if value.is_floating_point() and not value.sum().isfinite():
-            raise NonFiniteLoss(
-                f"{config.variant}: {name} is not finite after the last step; {_remedy(config)}"
-            )
+    if name := not_finite(tensors):
+        raise NonFiniteLoss(f"{config.variant}: {name} is not finite after the last step; {_remedy(config)}")
 
 
 def autocast(config: IncRecConfig, device: torch.device) -> AbstractContextManager:

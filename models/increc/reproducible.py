@@ -18,16 +18,6 @@ def cpu_threads(n_threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def take_over_threads() -> None:
-    """
-    Compute in this thread, too, with as many CPU threads as ``cpu_threads`` says.
-
-    By itself a new thread asks for their number at its first parallel loop alone: a matrix product before it
-    would run on all CPUs, and add up in another order.
-    """
-    torch.get_num_threads()
-
-
 @contextmanager
 def repeatable(seed: int, n_threads: int, device: torch.device) -> Iterator[None]:
     """

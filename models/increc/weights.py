@@ -98,6 +98,15 @@ def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
+def not_finite(tensors: dict[str, Tensor]) -> str | None:
+    """Name a tensor that holds an infinite entry or one that is not a number, if there is one."""
+    for name, value in tensors.items():
+        # One number of a sum tells of all, and needs no memory of the table's size.
+        if value.is_floating_point() and not value.sum().isfinite():
+            return name
+    return None
+
+
 def digest_tensors(tensors: dict[str, Tensor]) -> str:
     """Give the sha256 over names, types, shapes and bytes."""
     digest = hashlib.sha256()

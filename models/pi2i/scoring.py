@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.increc.ragged import Ragged
-from models.increc.reproducible import take_over_threads
 from models.pi2i.batches import one_of_each
 from models.pi2i.candidates import N_CROSS, place_of_lowest
 from models.pi2i.config import PI2IConfig
@@ -150,7 +149,6 @@ class CatalogueScorer:
         n_threads = thread_count(n_threads)
 
         def score_blocks(firsts: range) -> None:
-            take_over_threads()
             memory = None
             for first in firsts:
                 at = slice(first, first + BLOCK)

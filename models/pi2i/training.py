@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from models.increc.reproducible import repeatable, take_over_threads
+from models.increc.reproducible import repeatable
 from models.increc.start import find_device
 from models.increc.vocabulary import build_vocabulary
+from models.increc.weights import not_finite
 from models.pi2i.batches import Batch, Batches, Part, Samples, read_samples
 from models.pi2i.config import PI2IConfig
 from models.pi2i.model import TrainedScorer
@@ -119,7 +120,6 @@ def differentiate(network: Scorer, batches: Batches, parts: list[Part], device: 
     n_samples = sum(len(part.samples) for part in parts)
 
     def of_part(part: Part) -> tuple[float, tuple[torch.Tensor | None, ...]]:
-        take_over_threads()
         batch = batches.batch(part)
         moved = batch if device.type == "cpu" else batch.to(device)
         generator = torch.Generator(device).manual_seed(part.seed)
@@ -196,7 +196,7 @@ def _train_epoch(
 
 def _check_weights(network: Scorer, config: PI2IConfig) -> None:
     """Check what training ends with: a loss is computed before its step, so none tells of the last."""
-    for name, value in network.state_dict().items():
-        if not value.sum().isfinite():
-            remedy = f"lower learning_rate ({config.learning_rate})"
-            raise NonFiniteLoss(f"PI2I: {name} is not finite after the last step; {remedy}")
+    if name := not_finite(network.state_dict()):
+        raise NonFiniteLoss(
+            f"PI2I: {name} is not finite after the last step; lower learning_rate ({config.learning_rate})"
+        )
